@@ -1,0 +1,37 @@
+"""What is shipped to workers: three packages and their data files. Dependencies are declared here and nowhere else."""
+
+from setuptools import find_packages, setup
+
+# Beam is pinned: the runners' traps that docs/architecture.md lists were measured on this version, and a
+# Dataflow worker must run the same one as the launcher.
+BEAM = "apache-beam[gcp]==2.77.0"
+
+setup(
+    name="segment-warehouse",
+    version="0.1.0",
+    description="Segment calls to BigQuery, and email logs to Segment events, on Apache Beam",
+    python_requires=">=3.11",
+    packages=find_packages(include=["pipelines*", "transforms*", "schemas*"]),
+    package_data={"schemas": ["tables/*.json", "views/*.sql"]},
+    install_requires=[
+        BEAM,
+        "google-cloud-bigquery>=3.30",
+        "google-cloud-pubsub>=2.30",
+        "msgspec>=0.19",
+        "pyarrow>=17",
+        "rich>=13",
+    ],
+    extras_require={
+        # The local cloud. bqemulator runs on DuckDB and loads its spatial extension, which comes offline from PyPI
+        # only for the very version of DuckDB: the three are pinned together.
+        "local": [
+            "bqemulator==1.4.0",
+            "duckdb==1.5.5",
+            "duckdb-extensions==1.5.5",
+            "duckdb-extension-spatial==1.5.5",
+            "numpy",
+            "segment-analytics-python==2.4.0",
+        ],
+        "test": ["build", "hypothesis", "mypy", "orjson", "pytest", "ruff", "wheel"],
+    },
+)
