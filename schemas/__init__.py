@@ -1,0 +1,1 @@
+"""What travels: calls, rejections, counts, identities and rows. Nothing here knows Beam."""

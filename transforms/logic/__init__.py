@@ -1,0 +1,1 @@
+"""The rules, as plain Python: no Beam, no I/O, no clock."""

@@ -1,0 +1,133 @@
+"""Does all that the run needs exist? Asked before any work starts, so that a mistake costs a second and not a job."""
+
+import os
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines.clients import bigquery_client
+from pipelines.settings import Settings, UsageError
+from schemas.tables import TABLES, load_table
+
+_TIMEOUT_SECONDS = 10.0
+
+
+def check_world(settings: Settings) -> None:
+    """Raise `UsageError` with the first thing that is missing."""
+    if settings.input_files is not None:
+        _check_files(settings.input_files)
+    if settings.output_dir is not None:
+        _check_output_dir(settings.output_dir)
+    if settings.input_subscription is not None:
+        _check_subscription(settings.input_subscription)
+    if settings.dead_letter_topic is not None:
+        _check_topic(settings.dead_letter_topic)
+    if settings.output_dataset is not None:
+        _check_dataset(settings.output_dataset)
+
+
+def _check_files(pattern: str) -> None:
+    try:
+        matched = FileSystems.match([pattern])[0].metadata_list
+    except Exception as error:  # noqa: BLE001 - any failure to look is the answer to the question
+        raise UsageError(f"--input_files: cannot look for {pattern!r}: {_first_line(error)}") from None
+    if not matched:
+        raise UsageError(f"--input_files: no file matches {pattern!r}")
+    for file in matched:
+        if "://" not in file.path and not os.access(file.path, os.R_OK):
+            raise UsageError(f"--input_files: {file.path!r} may not be read")
+
+
+def _check_output_dir(output_dir: str) -> None:
+    for table in TABLES:
+        try:
+            if FileSystems.match([FileSystems.join(output_dir, table, "*.parquet")])[0].metadata_list:
+                raise UsageError(
+                    f"--output_dir: {output_dir!r} holds the Parquet files of an earlier run; name another folder or "
+                    "remove them, since both together would show every call twice"
+                )
+        except UsageError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None
+    if "://" not in output_dir:
+        try:
+            os.makedirs(output_dir, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--output_dir: cannot make {output_dir!r}: {error.strerror}") from None
+        if not os.access(output_dir, os.W_OK):
+            raise UsageError(f"--output_dir: {output_dir!r} may not be written to")
+
+
+def _check_subscription(subscription: str) -> None:
+    from google.cloud import pubsub_v1
+
+    _ask_pubsub(
+        f"--input_subscription: {subscription!r}",
+        pubsub_v1.SubscriberClient,
+        lambda client: client.get_subscription(subscription=subscription, retry=None, timeout=_TIMEOUT_SECONDS),
+    )
+
+
+def _check_topic(topic: str) -> None:
+    from google.cloud import pubsub_v1
+
+    _ask_pubsub(
+        f"--dead_letter_topic: {topic!r}",
+        pubsub_v1.PublisherClient,
+        lambda client: client.get_topic(topic=topic, retry=None, timeout=_TIMEOUT_SECONDS),
+    )
+
+
+def _ask_pubsub(what: str, make_client: Any, ask: Any) -> None:
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError
+
+    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
+    where = f"the emulator at {emulator} (PUBSUB_EMULATOR_HOST)" if emulator else "Pub/Sub"
+    try:
+        client = make_client()
+        try:
+            ask(client)
+        finally:
+            client.transport.close()
+    except exceptions.NotFound:
+        raise UsageError(f"{what} does not exist at {where}") from None
+    except (exceptions.GoogleAPICallError, GoogleAuthError, exceptions.RetryError) as error:
+        raise UsageError(f"{what}: {where} cannot be asked: {_first_line(error)}") from None
+
+
+def _check_dataset(dataset: str) -> None:
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError
+    from requests.exceptions import RequestException
+
+    project = dataset.split(".")[0]
+    emulator = os.environ.get("BIGQUERY_EMULATOR_HOST")
+    where = f"the emulator at {emulator} (BIGQUERY_EMULATOR_HOST)" if emulator else "BigQuery"
+    create = f"run scripts/create_tables --dataset {dataset}"
+    try:
+        client = bigquery_client(project)
+        try:
+            for name in TABLES:
+                found = {field.name for field in _get_table(client, f"{dataset}.{name}").schema}
+                missing = [field.name for field in load_table(name).fields if field.name not in found]
+                if missing:
+                    raise UsageError(f"--output_dataset: {dataset}.{name} lacks the column {missing[0]}: {create}")
+        finally:
+            client.close()
+    except exceptions.NotFound as error:
+        raise UsageError(
+            f"--output_dataset: {dataset!r} lacks tables at {where} ({_first_line(error)}): {create}"
+        ) from None
+    except (exceptions.GoogleAPICallError, GoogleAuthError, RequestException, exceptions.RetryError) as error:
+        raise UsageError(f"--output_dataset: {where} cannot be asked: {_first_line(error)}") from None
+
+
+def _get_table(client: Any, name: str) -> Any:
+    return client.get_table(name, retry=None, timeout=_TIMEOUT_SECONDS)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

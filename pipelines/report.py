@@ -1,0 +1,92 @@
+"""What a local run tells the person who started it: progress while it runs, a summary at the end."""
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics.metric import MetricsFilter
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.table import Table
+
+from pipelines.read import BYTES_READ
+from pipelines.settings import Settings
+
+
+class Report:
+    """Progress on stderr for a run in this process (a bar on a terminal, else a line now and then), then a summary."""
+
+    def __init__(self, settings: Settings, local: bool) -> None:
+        self._settings = settings
+        self._local = local
+        self._console = Console(stderr=True, highlight=False)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show_progress, daemon=True)
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "Report":
+        if self._local and self._settings.input_files is not None:
+            self._thread.start()
+        elif self._local:
+            self._console.print(f"Reading {self._settings.input_subscription}; Ctrl-C stops.")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def finish(self, result: Any) -> None:
+        """Show how the messages ended, from the counters of a run that has finished."""
+        self.__exit__(None, None, None)
+        if not self._local:
+            return
+        ended = read_outcomes(result)
+        seconds = time.monotonic() - self._started
+        table = Table(title=f"{sum(ended.values()):,} messages in {seconds:,.1f} s", title_justify="left")
+        table.add_column("outcome")
+        table.add_column("messages", justify="right")
+        for outcome, count in ended.items():
+            table.add_row(outcome, f"{count:,}")
+        self._console.print(table)
+        for flag, where in (("Parquet", self._settings.output_dir), ("BigQuery", self._settings.output_dataset)):
+            if where is not None:
+                self._console.print(f"{flag}: {where}")
+
+    def _show_progress(self) -> None:
+        before = BYTES_READ.total
+        total = sum(
+            file.size_in_bytes for file in FileSystems.match([str(self._settings.input_files)])[0].metadata_list
+        )
+        columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+        if not sys.stderr.isatty():
+            while not self._stop.wait(10):
+                read = BYTES_READ.total - before
+                self._console.print(f"read {read / 1e6:,.0f} of {total / 1e6:,.0f} MB, {read / max(total, 1):.0%}")
+            return
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task("reading", total=total)
+            while not self._stop.wait(0.1):
+                progress.update(task, completed=BYTES_READ.total - before)
+
+
+def read_outcomes(result: Any) -> dict[str, int]:
+    """Outcome (rejected ones with their reason) -> messages, from the counters of a pipeline result."""
+    counters: dict[str, int] = {}
+    for counter in result.metrics().query(MetricsFilter())["counters"]:
+        key = f"{counter.key.metric.namespace}/{counter.key.metric.name}"
+        counters[key] = counters.get(key, 0) + counter.result
+    ended = {
+        "written": counters.get("shape_rows/calls", 0),
+        "duplicate": counters.get("dedupe_calls/duplicates", 0),
+    }
+    for key, count in sorted(counters.items()):
+        name = key.split("/")[1]
+        if name.startswith("rejected_") and count:
+            ended[f"rejected: {name.removeprefix('rejected_')}"] = count
+    return ended

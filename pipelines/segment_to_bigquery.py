@@ -1,0 +1,108 @@
+"""Segment calls to BigQuery: `python -m pipelines.segment_to_bigquery --help`.
+
+The same steps for files and for Pub/Sub; `build` is the table of contents.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apache_beam as beam
+from apache_beam.pvalue import PBegin, PCollection
+
+from pipelines.clients import use_emulators
+from pipelines.preflight import check_world
+from pipelines.read import ReadFiles, ReadSubscription
+from pipelines.report import Report
+from pipelines.runners import is_local, make_options
+from pipelines.settings import Settings, UsageError, fail, parse_settings
+from pipelines.version import pipeline_version
+from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, WriteBigQuery
+from pipelines.write_dead_letters import PublishDeadLetters
+from pipelines.write_parquet import WriteParquet, complete_folders
+from transforms.count_outcomes import CountDeadLetters, CountOutcomes
+from transforms.dedupe_calls import DedupeCalls
+from transforms.parse_calls import ParseCalls
+from transforms.resolve_identities import ResolveIdentities
+from transforms.shape_rows import ShapeDeadLetters, ShapeRows
+
+
+class Outputs(NamedTuple):
+    """What `build` makes of messages."""
+
+    rows: PCollection
+    """`TableRows` of every table but the ledgers."""
+    dead_letters: PCollection
+    """`DeadLetter`."""
+    counts: PCollection
+    """`tuple[OutcomeKey, int]`."""
+
+
+def build(messages: PCollection, settings: Settings) -> Outputs:
+    """Messages to rows, dead letters and counts; every message is counted once."""
+    parsed = messages | "ParseCalls" >> ParseCalls(
+        settings.workspace_id, settings.max_call_bytes, settings.max_rejected_percent
+    )
+    unique = parsed.calls | "DedupeCalls" >> DedupeCalls(settings.dedupe_horizon_seconds)
+    resolved = unique.calls | "ResolveIdentities" >> ResolveIdentities(settings.window_seconds)
+    shaped = resolved.calls | "ShapeRows" >> ShapeRows()
+    rows = (shaped.rows, resolved.identities) | "FlattenRows" >> beam.Flatten()
+    dead_letters = (parsed.dead_letters, resolved.dead_letters) | "FlattenDeadLetters" >> beam.Flatten()
+    rejected = dead_letters | "CountDeadLetters" >> CountDeadLetters()
+    counts = (rejected, unique.counts, shaped.counts) | "FlattenCounts" >> beam.Flatten()
+    return Outputs(rows, dead_letters, counts)
+
+
+def read(pipeline: PBegin, settings: Settings) -> PCollection:
+    """The one input."""
+    if settings.input_subscription is not None:
+        return pipeline | "ReadSubscription" >> ReadSubscription(settings.input_subscription)
+    assert settings.input_files is not None
+    return pipeline | "ReadFiles" >> ReadFiles(settings.input_files)
+
+
+def write(outputs: Outputs, settings: Settings) -> None:
+    """All outputs: the data first, then the ledgers, which also hold what BigQuery refused of the data."""
+    dead_letters, counts = outputs.dead_letters, outputs.counts
+    if settings.output_dataset is not None:
+        refused = outputs.rows | "WriteData" >> WriteBigQuery(
+            settings.output_dataset, DATA_TABLES, settings.bigquery_method
+        )
+        if refused is not None:
+            dead_letters = (dead_letters, refused.dead_letters) | "AddRefused" >> beam.Flatten()
+            counts = (counts, refused.counts) | "AddRefusedCounts" >> beam.Flatten()
+    ledgers = (
+        dead_letters | "ShapeDeadLetters" >> ShapeDeadLetters(pipeline_version()),
+        counts | "CountOutcomes" >> CountOutcomes(settings.window_seconds),
+    ) | "FlattenLedgers" >> beam.Flatten()
+    if settings.output_dataset is not None:
+        _ = ledgers | "WriteLedgers" >> WriteBigQuery(settings.output_dataset, LEDGER_TABLES, settings.bigquery_method)
+    if settings.output_dir is not None:
+        everything = (outputs.rows, ledgers) | "FlattenFiles" >> beam.Flatten()
+        _ = everything | "WriteParquet" >> WriteParquet(settings.output_dir, settings.window_seconds)
+    if settings.dead_letter_topic is not None:
+        _ = dead_letters | "PublishDeadLetters" >> PublishDeadLetters(settings.dead_letter_topic)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse the command line, check the world, run the pipeline; the exit code."""
+    try:
+        settings, beam_flags = parse_settings(argv)
+        options = make_options(settings, beam_flags)
+        use_emulators(settings.output_dataset)
+        check_world(settings)
+    except UsageError as error:
+        fail(error)
+    pipeline = beam.Pipeline(options=options)
+    write(build(read(pipeline, settings), settings), settings)
+    with Report(settings, is_local(options)) as report:
+        result = pipeline.run()
+        result.wait_until_finish()
+        if settings.output_dir is not None:
+            complete_folders(settings.output_dir)
+        report.finish(result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

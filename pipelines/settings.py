@@ -1,0 +1,167 @@
+"""The command line of segment_to_bigquery: what can be set, what it means, and what is refused."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from schemas.tables import check_dataset
+from transforms.logic.parse_call import MAX_CALL_BYTES
+
+DAY_SECONDS = 24 * 3600
+MAX_HORIZON_DAYS = 30
+BIGQUERY_METHODS = ("STREAMING_INSERTS", "STORAGE_WRITE_API", "FILE_LOADS")
+
+
+class UsageError(Exception):
+    """The user's mistake, in one line that says what, where and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run of segment_to_bigquery does. Exactly one input, at least one output."""
+
+    input_subscription: str | None = None
+    input_files: str | None = None
+    output_dataset: str | None = None
+    output_dir: str | None = None
+    dead_letter_topic: str | None = None
+    workspace_id: str = "default"
+    dedupe_horizon_seconds: int = DAY_SECONDS
+    window_seconds: int = 10
+    max_call_bytes: int = MAX_CALL_BYTES
+    max_rejected_percent: float = 95.0
+    bigquery_method: str = "STREAMING_INSERTS"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if (self.input_subscription is None) == (self.input_files is None):
+            raise UsageError("give exactly one input: --input_subscription or --input_files")
+        if self.output_dataset is None and self.output_dir is None:
+            raise UsageError("give at least one output: --output_dataset or --output_dir")
+        _check_resource("--input_subscription", self.input_subscription, "subscriptions")
+        _check_resource("--dead_letter_topic", self.dead_letter_topic, "topics")
+        if self.output_dataset is not None:
+            try:
+                check_dataset(self.output_dataset)
+            except ValueError as error:
+                raise UsageError(f"--output_dataset: {error}") from None
+        if not 1 <= self.dedupe_horizon_seconds <= MAX_HORIZON_DAYS * DAY_SECONDS:
+            raise UsageError(f"--dedupe_horizon_seconds lies between 1 and {MAX_HORIZON_DAYS * DAY_SECONDS}, 30 days")
+        if self.window_seconds < 1:
+            raise UsageError("--window_seconds is at least 1")
+        if self.max_call_bytes < 1:
+            raise UsageError("--max_call_bytes is at least 1")
+        if not 0 < self.max_rejected_percent <= 100:
+            raise UsageError("--max_rejected_percent lies above 0 and up to 100")
+        if self.bigquery_method == "FILE_LOADS" and self.input_subscription is not None:
+            raise UsageError("--bigquery_method FILE_LOADS gives no refused rows back: use it for --input_files only")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags; all others go to Beam's runner."""
+    parser = _Parser(
+        prog="python -m pipelines.segment_to_bigquery",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Read Segment calls, validate and de-duplicate them, resolve who each is from, and write the tables\n"
+        "of people, activities and groups. From files it ends with the files; from Pub/Sub it runs on.",
+        epilog="""examples:
+  calls in a file to Parquet files, with nothing else running:
+    python -m pipelines.segment_to_bigquery --input_files 'calls.jsonl' --output_dir out
+
+  Pub/Sub to BigQuery on this machine:
+    python -m pipelines.segment_to_bigquery \\
+      --input_subscription projects/my-project/subscriptions/segment-calls \\
+      --output_dataset my-project.segment
+
+All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-west1 --temp_location gs://my-bucket/tmp
+--setup_file "$PWD/setup.py". A flag that nobody knows is an error.""",
+    )
+    source = parser.add_argument_group("input, exactly one")
+    source.add_argument(
+        "--input_subscription", metavar="projects/P/subscriptions/S", help="Pub/Sub; runs until stopped"
+    )
+    source.add_argument(
+        "--input_files", metavar="GLOB", help="files of one call a line, .jsonl or .jsonl.gz, local or gs://"
+    )
+    sink = parser.add_argument_group("output, at least one")
+    sink.add_argument(
+        "--output_dataset", metavar="PROJECT.DATASET", help="BigQuery; scripts/create_tables makes the tables"
+    )
+    sink.add_argument("--output_dir", metavar="DIR", help="Parquet files, a sub-folder per table, local or gs://")
+    sink.add_argument(
+        "--dead_letter_topic", metavar="projects/P/topics/T", help="publish what is rejected here as well"
+    )
+    sink.add_argument(
+        "--bigquery_method",
+        choices=BIGQUERY_METHODS,
+        default=Settings.bigquery_method,
+        help="Beam's way to write. STREAMING_INSERTS runs everywhere; STORAGE_WRITE_API is cheaper, for Dataflow, and "
+        "needs Java where the job is launched; FILE_LOADS is free, for files only. Default: %(default)s",
+    )
+    rules = parser.add_argument_group("rules")
+    rules.add_argument(
+        "--workspace_id",
+        default=Settings.workspace_id,
+        help="for messages without that attribute. Default: %(default)s",
+    )
+    rules.add_argument(
+        "--dedupe_horizon_seconds",
+        type=int,
+        default=Settings.dedupe_horizon_seconds,
+        help="how long a messageId is remembered, up to 30 days. Default: %(default)s, 24 hours",
+    )
+    rules.add_argument(
+        "--window_seconds",
+        type=int,
+        default=Settings.window_seconds,
+        help="Pub/Sub only: how long a call waits for what tells who it is from. Default: %(default)s",
+    )
+    rules.add_argument(
+        "--max_call_bytes",
+        type=int,
+        default=Settings.max_call_bytes,
+        help="Segment's limit is the default: %(default)s",
+    )
+    rules.add_argument(
+        "--max_rejected_percent",
+        type=float,
+        default=Settings.max_rejected_percent,
+        help="stop when more of the last 1,000 or more messages are rejected. Default: %(default)s; 100 never stops",
+    )
+    return parser
+
+
+def parse_settings(argv: Sequence[str]) -> tuple[Settings, list[str]]:
+    """The settings, and the flags that are Beam's. Raises `UsageError`."""
+    known, beam_flags = build_parser().parse_known_args(argv)
+    return Settings(**vars(known)), beam_flags
+
+
+def fail(error: UsageError) -> NoReturn:
+    """Say what is wrong in one line and end with exit code 2."""
+    print(f"segment_to_bigquery: {error}  (--help shows every flag)", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def suggest_flag(unknown: str, known: Sequence[str]) -> str:
+    """A sentence that refuses a flag, with the one that was probably meant."""
+    name = unknown.split("=")[0]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _check_resource(flag: str, name: str | None, kind: str) -> None:
+    if name is None:
+        return
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "projects" or parts[2] != kind or not all(parts):
+        raise UsageError(f"{flag} {name!r} is not of the form projects/PROJECT/{kind}/NAME")

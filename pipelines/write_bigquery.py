@@ -1,0 +1,209 @@
+"""Rows to BigQuery, by Beam's own sink; what BigQuery refuses comes back as dead letters."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.io.gcp.bigquery import BigQueryDisposition, WriteToBigQuery
+from apache_beam.io.gcp.bigquery_tools import RetryStrategy
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PCollection
+from apache_beam.typehints.decorators import no_annotations
+from apache_beam.utils.timestamp import Timestamp
+
+from schemas.outcomes import Outcome, OutcomeKey, outcome_key
+from schemas.rejections import DeadLetter, Reason
+from schemas.rows import Row, TableRows
+from schemas.tables import TABLES, beam_schema, load_table
+from transforms.logic.read_timestamps import format_timestamp, read_timestamp
+from transforms.logic.shape_rows import FACT_TABLES
+
+METHODS = ("STREAMING_INSERTS", "STORAGE_WRITE_API", "FILE_LOADS")
+
+LEDGER_TABLES = ("dead_letters", "counts")
+"""What the books are kept in. Rows that the other tables refuse end here, so these are written last."""
+
+DATA_TABLES = tuple(table for table in TABLES if table not in LEDGER_TABLES)
+
+# How often a streaming job flushes; STREAMING_INSERTS flush with each bundle. Load jobs: 1,500 a table and day at most
+# (https://cloud.google.com/bigquery/quotas#load_jobs), one in 5 minutes leaves room for retries.
+_TRIGGERING_SECONDS = {"STORAGE_WRITE_API": 5, "FILE_LOADS": 300}
+
+
+class RefusedRow(NamedTuple):
+    """A row that BigQuery would not take."""
+
+    table: str
+    row: str
+    """JSON."""
+    detail: str
+
+
+class Refused(NamedTuple):
+    """What BigQuery would not take."""
+
+    dead_letters: PCollection
+    """`DeadLetter`: the refused rows as JSON."""
+    counts: PCollection
+    """`tuple[OutcomeKey, int]`: what takes their calls back from `written` and counts them as `rejected`."""
+
+
+class WriteBigQuery(beam.PTransform):
+    """Write rows, a sink per table. The tables must exist: scripts/create_tables makes them.
+
+    Load jobs (FILE_LOADS) give no refused rows back: a file with one bad row fails as a whole and with it the job.
+    """
+
+    def __init__(self, dataset: str, tables: tuple[str, ...], method: str) -> None:
+        super().__init__()
+        self._dataset = dataset.replace(".", ":")
+        self._tables = tables
+        self._method = method
+
+    @no_annotations  # Beam warns of outputs that are a NamedTuple
+    def expand(self, rows: PCollection) -> Refused | None:
+        """Apply it to a PCollection of `TableRows`; None if the method never gives rows back."""
+        refused = tuple(part for table in self._tables if (part := self._write_table(rows, table)) is not None)
+        if not refused:
+            return None
+        merged = refused | "FlattenRefused" >> beam.Flatten()
+        return Refused(
+            merged | "BuryRefused" >> beam.ParDo(_BuryRefusedFn()),
+            merged | "CountRefused" >> beam.ParDo(_CountRefusedFn()),
+        )
+
+    def _write_table(self, rows: PCollection, table: str) -> PCollection | None:
+        label = "".join(word.title() for word in table.split("_"))
+        result = (
+            rows
+            | f"Select{label}" >> beam.ParDo(_SelectRowsFn(table, self._method))
+            | f"Write{label}"
+            >> WriteToBigQuery(
+                table=f"{self._dataset}.{table}",
+                schema=beam_schema(load_table(table)),
+                method=self._method,
+                create_disposition=BigQueryDisposition.CREATE_NEVER,
+                write_disposition=BigQueryDisposition.WRITE_APPEND,
+                # An invalid row comes back at once; what may pass later is tried again.
+                insert_retry_strategy=RetryStrategy.RETRY_ON_TRANSIENT_ERROR,
+                type_overrides={"JSON": str},
+                triggering_frequency=None if rows.is_bounded else _TRIGGERING_SECONDS.get(self._method),
+            )
+        )
+        if self._method == "FILE_LOADS":
+            return None
+        read = _read_insert_error if self._method == "STREAMING_INSERTS" else _read_storage_error
+        return result.failed_rows_with_errors | f"Refused{label}" >> beam.ParDo(_ReadRefusedFn(table, read))
+
+
+def bigquery_rows(table: str, rows: list[Row], method: str) -> Iterator[dict[str, Any]]:
+    """Rows as the method wants them: times, bytes and JSON each have their own form per API."""
+    convert = _CONVERTERS[method]
+    converters = [(field.name, convert[field.type]) for field in load_table(table).fields if field.type in convert]
+    for row in rows:
+        converted = dict(row)
+        for column, converter in converters:
+            if column in converted:
+                converted[column] = converter(converted[column])
+        yield converted
+
+
+_CONVERTERS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "STREAMING_INSERTS": {"TIMESTAMP": format_timestamp, "BYTES": lambda data: base64.b64encode(data).decode()},
+    "FILE_LOADS": {
+        "TIMESTAMP": format_timestamp,
+        "BYTES": lambda data: base64.b64encode(data).decode(),
+        "JSON": json.loads,  # a load job reads JSON text as one JSON string
+    },
+    "STORAGE_WRITE_API": {"TIMESTAMP": lambda micros: Timestamp(micros=micros)},
+}
+
+
+class _SelectRowsFn(beam.DoFn):
+    def __init__(self, table: str, method: str) -> None:
+        self._table = table
+        self._method = method
+
+    def process(self, rows: TableRows) -> Iterator[dict[str, Any]]:
+        if rows.table == self._table:
+            yield from bigquery_rows(rows.table, rows.rows, self._method)
+
+
+def _read_insert_error(failed: Any) -> tuple[Any, Any]:
+    """STREAMING_INSERTS gives (table, row, errors)."""
+    return failed[1], failed[2]
+
+
+def _read_storage_error(failed: Any) -> tuple[Any, Any]:
+    """STORAGE_WRITE_API gives a Beam row of failed_row and error_message."""
+    row = failed.failed_row
+    return row._asdict() if hasattr(row, "_asdict") else dict(row.__dict__), failed.error_message
+
+
+class _ReadRefusedFn(beam.DoFn):
+    def __init__(self, table: str, read: Callable[[Any], tuple[Any, Any]]) -> None:
+        self._table = table
+        self._read = read
+        self._refused = Metrics.counter("write_bigquery", f"refused_{table}")
+
+    def process(self, failed: Any) -> Iterator[RefusedRow]:
+        row, errors = self._read(failed)
+        self._refused.inc()
+        yield RefusedRow(self._table, json.dumps(row, default=str), describe_errors(errors))
+
+
+def describe_errors(errors: Any) -> str:
+    """BigQuery's own words, at most 1,000 characters of them."""
+    if isinstance(errors, list):
+        errors = "; ".join(f"{error.get('reason', '')} {error.get('message', '')}".strip() for error in errors)
+    return str(errors)[:1000]
+
+
+def bury_refused_row(refused: RefusedRow) -> DeadLetter:
+    """The dead letter of a refused row: its payload is the row, which a replay inserts again."""
+    row = json.loads(refused.row)
+    return DeadLetter(
+        refused.row.encode(),
+        f"Write{refused.table}",
+        Reason.REFUSED_BY_BIGQUERY.value,
+        f"{refused.table}: {refused.detail}",
+        _arrival(row),
+        row["workspace_id"],
+        row.get("connection_id"),
+        _call_type(refused.table, row),
+        row.get("message_id"),
+    )
+
+
+def count_refused_row(refused: RefusedRow) -> list[tuple[OutcomeKey, int]]:
+    """The counts that take a refused call back from `written`; none for a row that is not a call's own."""
+    if refused.table not in FACT_TABLES.values():
+        return []
+    row = json.loads(refused.row)
+    about = (_arrival(row), row["workspace_id"], row.get("connection_id"), _call_type(refused.table, row))
+    return [
+        (outcome_key(*about, Outcome.WRITTEN), -1),
+        (outcome_key(*about, Outcome.REJECTED, Reason.REFUSED_BY_BIGQUERY.value), 1),
+    ]
+
+
+def _arrival(row: dict[str, Any]) -> int:
+    """When the row's call arrived, as well as a row knows it."""
+    return read_timestamp(row.get("received_at") or row.get("updated_at")) or 0
+
+
+def _call_type(table: str, row: dict[str, Any]) -> str | None:
+    types = [call_type.value for call_type, fact_table in FACT_TABLES.items() if fact_table == table]
+    return row.get("type") or (types[0] if len(types) == 1 else None)
+
+
+class _BuryRefusedFn(beam.DoFn):
+    def process(self, refused: RefusedRow) -> Iterator[DeadLetter]:
+        yield bury_refused_row(refused)
+
+
+class _CountRefusedFn(beam.DoFn):
+    def process(self, refused: RefusedRow) -> Iterator[tuple[OutcomeKey, int]]:
+        yield from count_refused_row(refused)

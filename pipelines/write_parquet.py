@@ -1,0 +1,109 @@
+"""Rows to Parquet files: one folder a table, every file whole."""
+
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import PCollection
+from apache_beam.transforms.window import FixedWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from schemas.rows import Row, TableRows
+from schemas.tables import TABLES, arrow_schema, load_table
+
+# Rows that are gathered for one file at most, so that they fit in memory.
+ROWS_A_FILE = 100_000
+
+
+class WriteParquet(beam.PTransform):
+    """Write rows to `DIR/TABLE/part-ID.parquet`.
+
+    A file is written under a hidden name and shown by a later step, which sees only what was committed: a bundle that
+    is tried again shows no rows twice. What a failed bundle leaves is hidden, and no reader of Parquet folders sees it.
+    """
+
+    def __init__(self, output_dir: str, window_seconds: int) -> None:
+        super().__init__()
+        self._output_dir = output_dir
+        self._window_seconds = window_seconds
+
+    def expand(self, rows: PCollection) -> PCollection:
+        """Apply it to a PCollection of `TableRows`; gives the paths of the files."""
+        if not rows.is_bounded:
+            rows = rows | "WindowFiles" >> beam.WindowInto(FixedWindows(self._window_seconds))
+        return (
+            rows
+            | "WriteHidden" >> beam.ParDo(_WriteHiddenFn(self._output_dir))
+            | "CommitFiles" >> beam.Reshuffle()
+            | "ShowFiles" >> beam.ParDo(_ShowFileFn())
+        )
+
+
+def parquet_table(table: str, rows: list[Row]) -> pa.Table:
+    """Rows as an Arrow table with the table's schema."""
+    schema = arrow_schema(load_table(table))
+    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def write_parquet_file(path: str, table: pa.Table) -> None:
+    """One file, on any file system that Beam knows."""
+    with FileSystems.create(path, mime_type="application/vnd.apache.parquet") as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def complete_folders(output_dir: str) -> None:
+    """Give each table that got no rows an empty file, so that every table can be read."""
+    for table in TABLES:
+        folder = FileSystems.join(output_dir, table)
+        if not FileSystems.match([FileSystems.join(folder, "*.parquet")])[0].metadata_list:
+            make_folder(folder)
+            write_parquet_file(FileSystems.join(folder, "part-empty.parquet"), parquet_table(table, []))
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder unless it is there; two workers may try at once."""
+    try:
+        FileSystems.mkdirs(folder)
+    except OSError:
+        if not FileSystems.exists(folder):
+            raise
+
+
+class _WriteHiddenFn(beam.DoFn):
+    def __init__(self, output_dir: str) -> None:
+        self._output_dir = output_dir
+
+    def start_bundle(self) -> None:
+        self._rows: dict[tuple[str, Any], list[Row]] = {}
+
+    def process(self, rows: TableRows, window: Any = beam.DoFn.WindowParam) -> Iterator[str]:
+        gathered = self._rows.setdefault((rows.table, window), [])
+        gathered += rows.rows
+        if len(gathered) >= ROWS_A_FILE:
+            yield self._write(rows.table, window)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for table, window in list(self._rows):
+            yield WindowedValue(self._write(table, window), window.max_timestamp(), [window])
+
+    def _write(self, table: str, window: Any) -> str:
+        rows = self._rows.pop((table, window))
+        folder = FileSystems.join(self._output_dir, table)
+        make_folder(folder)
+        hidden = FileSystems.join(folder, f".part-{uuid.uuid4().hex}.parquet")
+        write_parquet_file(hidden, parquet_table(table, rows))
+        return hidden
+
+
+class _ShowFileFn(beam.DoFn):
+    def process(self, hidden: str) -> Iterable[str]:
+        folder, name = FileSystems.split(hidden)
+        path = FileSystems.join(folder, name.removeprefix("."))
+        if FileSystems.exists(hidden):  # else a first try has shown it
+            FileSystems.rename([hidden], [path])
+        yield path

@@ -1,0 +1,72 @@
+"""A Segment call, valid and with its defaults filled in, and the block in which calls travel.
+
+The field's terms are Segment's: https://segment.com/docs/connections/spec/common/.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class CallType(StrEnum):
+    """The calls that are read: Segment's six, and its erasure request, which arrives as a call of type delete."""
+
+    TRACK = "track"
+    PAGE = "page"
+    SCREEN = "screen"
+    IDENTIFY = "identify"
+    GROUP = "group"
+    ALIAS = "alias"
+    DELETE = "delete"
+
+
+class SegmentCall(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
+    """One call. Times are microseconds since 1970 in UTC; ids are non-empty text; JSON is kept as it was sent.
+
+    Order of the fields is the wire format between workers: append, never insert.
+    """
+
+    workspace_id: str
+    message_id: str
+    type: str
+    """A `CallType`."""
+    timestamp: int
+    received_at: int
+    arrived_at: int
+    """When the message reached us: Pub/Sub's publish time; for a file, received_at. De-duplication and counts use it."""
+    connection_id: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    email: str | None = None
+    """Who called, by email: traits.email, context.traits.email, or a userId that is one; lower-cased and trimmed."""
+    previous_id: str | None = None
+    group_id: str | None = None
+    """group: groupId; other calls: context.groupId."""
+    event: str | None = None
+    """track: the event's name as sent."""
+    name: str | None = None
+    """page and screen: the name as sent."""
+    category: str | None = None
+    """page and screen: the category as sent."""
+    future_timestamp: int | None = None
+    """The timestamp as sent, if it lay too far in the future and was replaced."""
+    original_timestamp: int | None = None
+    sent_at: int | None = None
+    body: str = "{}"
+    """properties (track, page, screen) or traits (identify, group): a JSON object."""
+    context: str = "{}"
+    """A JSON object."""
+    payload: bytes | None = None
+    """The message's bytes, kept only where a later step may still reject the call."""
+    person_id: str | None = None
+    """Set by ResolveIdentities."""
+    identifier_type: str | None = None
+    """Set by ResolveIdentities: the type of the strongest identifier that is not blocked."""
+    identifier: str | None = None
+    """Set by ResolveIdentities."""
+
+
+class CallBlock(msgspec.Struct, array_like=True, gc=False):
+    """Some calls that travel as one element: a shuffle costs per element, so calls never travel alone."""
+
+    calls: list[SegmentCall]

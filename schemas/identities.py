@@ -1,0 +1,64 @@
+"""Who is who: identifiers, the links that calls bring, and the persons they resolve to."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+
+class IdentifierType(StrEnum):
+    """The kinds of identifiers, strongest first: a call counts for the strongest that it carries."""
+
+    USER_ID = "user_id"
+    EMAIL = "email"
+    ANONYMOUS_ID = "anonymous_id"
+
+
+class Link(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What one call says of who is who: the identifiers that it carries and that are not blocked."""
+
+    user_id: str | None
+    email: str | None
+    anonymous_id: str | None
+    previous_id: str | None
+    """alias: the id that user_id replaces."""
+    timestamp: int
+    """When the call happened, in microseconds since 1970: the older email names the person."""
+
+
+class LinkBlock(msgspec.Struct, array_like=True, gc=False):
+    """The distinct links of some calls of one workspace."""
+
+    links: list[Link]
+    newest: int
+    """When the newest of those calls was received, in microseconds since 1970: the version of what they resolve to."""
+
+
+class Identity(NamedTuple):
+    """An identifier and the person that it belongs to."""
+
+    identifier_type: str
+    identifier: str
+    person_id: str | None
+    """None if it belonged to a person before and belongs to none any more."""
+
+
+class Persons(msgspec.Struct, array_like=True):
+    """Today's person of every identifier of one workspace that has one."""
+
+    version: int
+    by_identifier: dict[str, dict[str, str]]
+    """identifier type -> identifier -> person_id."""
+
+    def find(self, identifier_type: str | None, identifier: str | None) -> str | None:
+        """The person of an identifier, None while there is none."""
+        if identifier_type is None or identifier is None:
+            return None
+        return self.by_identifier.get(identifier_type, {}).get(identifier)
+
+    def identities(self) -> Iterator[Identity]:
+        """All of them."""
+        for identifier_type, by_identifier in self.by_identifier.items():
+            for identifier, person_id in by_identifier.items():
+                yield Identity(identifier_type, identifier, person_id)

@@ -1,0 +1,55 @@
+"""CountOutcomes: rows of `counts`, which add up to what came in."""
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
+from apache_beam.transforms.window import FixedWindows
+
+from schemas.outcomes import OutcomeKey
+from schemas.rejections import DeadLetter
+from schemas.rows import TableRows
+from transforms.logic.count_calls import count_dead_letter
+from transforms.logic.shape_rows import shape_count
+from transforms.resolve_identities import ALLOWED_LATENESS
+
+
+class CountOutcomes(beam.PTransform):
+    """Add up counts a window and turn them into rows.
+
+    Rows are additive: several may stand for one minute (a late pane, a worker's share), and readers sum them.
+    """
+
+    def __init__(self, window_seconds: int) -> None:
+        super().__init__()
+        self._window_seconds = window_seconds
+
+    def expand(self, counts: PCollection) -> PCollection:
+        """Apply it to a PCollection of `tuple[OutcomeKey, int]`; gives `TableRows`."""
+        if not counts.is_bounded:
+            counts = counts | "WindowCounts" >> beam.WindowInto(
+                FixedWindows(self._window_seconds),
+                trigger=AfterWatermark(late=AfterCount(1)),
+                accumulation_mode=AccumulationMode.DISCARDING,
+                allowed_lateness=ALLOWED_LATENESS,
+            )
+        return counts | "SumCounts" >> beam.CombinePerKey(sum) | "ShapeCount" >> beam.ParDo(_ShapeCountFn())
+
+
+class CountDeadLetters(beam.PTransform):
+    """Dead letters to counts."""
+
+    def expand(self, dead_letters: PCollection) -> PCollection:
+        """Apply it to a PCollection of `DeadLetter`; gives `tuple[OutcomeKey, int]`."""
+        return dead_letters | "CountDeadLetter" >> beam.ParDo(_CountDeadLetterFn())
+
+
+class _CountDeadLetterFn(beam.DoFn):
+    def process(self, letter: DeadLetter) -> Iterator[tuple[OutcomeKey, int]]:
+        yield count_dead_letter(letter), 1
+
+
+class _ShapeCountFn(beam.DoFn):
+    def process(self, counted: tuple[OutcomeKey, int]) -> Iterator[TableRows]:
+        yield TableRows("counts", [shape_count(*counted)])

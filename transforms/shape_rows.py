@@ -1,0 +1,79 @@
+"""ShapeRows: resolved calls to the rows of their tables."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.typehints.decorators import no_annotations
+
+from schemas.calls import CallBlock
+from schemas.outcomes import Outcome, OutcomeKey
+from schemas.rejections import DeadLetter
+from schemas.rows import Row, TableRows
+from transforms.logic.count_calls import count_calls
+from transforms.logic.shape_rows import shape_call, shape_dead_letter
+
+
+class ShapedRows(NamedTuple):
+    """What comes out of ShapeRows."""
+
+    rows: PCollection
+    """`TableRows`: one fact row a call, and audience memberships."""
+    counts: PCollection
+    """`tuple[OutcomeKey, int]`: the calls that are written."""
+
+
+class ShapeRows(beam.PTransform):
+    """Turn resolved calls into rows."""
+
+    @no_annotations  # Beam warns of outputs that are a NamedTuple
+    def expand(self, calls: PCollection) -> ShapedRows:
+        """Apply it to a PCollection of `CallBlock`."""
+        shaped = calls | "ShapeCall" >> beam.ParDo(_ShapeCallFn()).with_outputs("counts", main="rows")
+        return ShapedRows(shaped.rows, shaped.counts)
+
+
+class ShapeDeadLetters(beam.PTransform):
+    """Turn dead letters into rows of `dead_letters`."""
+
+    def __init__(self, pipeline_version: str) -> None:
+        super().__init__()
+        self._fn = _ShapeDeadLetterFn(pipeline_version)
+
+    def expand(self, dead_letters: PCollection) -> PCollection:
+        """Apply it to a PCollection of `DeadLetter`; gives `TableRows`."""
+        return dead_letters | "ShapeDeadLetter" >> beam.ParDo(self._fn)
+
+
+class _ShapeCallFn(beam.DoFn):
+    def __init__(self) -> None:
+        self._calls = Metrics.counter("shape_rows", "calls")
+        self._misfits = Metrics.counter("shape_rows", "values_that_do_not_fit_their_column")
+
+    def process(
+        self, block: CallBlock
+    ) -> Iterator[TableRows | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]]:
+        tables: dict[str, list[Row]] = {}
+        misfits = 0
+        for call in block.calls:
+            shaped = shape_call(call)
+            tables.setdefault(shaped.table, []).append(shaped.row)
+            if shaped.membership is not None:
+                tables.setdefault("audience_memberships", []).append(shaped.membership)
+            misfits += shaped.misfits
+        self._calls.inc(len(block.calls))
+        self._misfits.inc(misfits)
+        for table, rows in tables.items():
+            yield TableRows(table, rows)
+        for count in count_calls(block.calls, Outcome.WRITTEN).items():
+            yield TaggedOutput("counts", count)
+
+
+class _ShapeDeadLetterFn(beam.DoFn):
+    def __init__(self, pipeline_version: str) -> None:
+        self._pipeline_version = pipeline_version
+
+    def process(self, letter: DeadLetter) -> Iterator[TableRows]:
+        yield TableRows("dead_letters", [shape_dead_letter(letter, self._pipeline_version)])
