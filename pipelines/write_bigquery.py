@@ -100,14 +100,14 @@ class WriteBigQuery(beam.PTransform):
 
 def bigquery_rows(table: str, rows: list[Row], method: str) -> Iterator[dict[str, Any]]:
     """Rows as the method wants them: times, bytes and JSON each have their own form per API."""
-    convert = _CONVERTERS[method]
-    converters = [(field.name, convert[field.type]) for field in load_table(table).fields if field.type in convert]
+    converters = _CONVERTERS[method]
+    columns = [(field.name, converters.get(field.type)) for field in load_table(table).fields]
     for row in rows:
-        converted = dict(row)
-        for column, converter in converters:
-            if column in converted:
-                converted[column] = converter(converted[column])
-        yield converted
+        yield {
+            name: convert(value) if convert else value
+            for (name, convert), value in zip(columns, row, strict=True)
+            if value is not None
+        }
 
 
 _CONVERTERS: dict[str, dict[str, Callable[[Any], Any]]] = {

@@ -46,7 +46,8 @@ class WriteParquet(beam.PTransform):
 def parquet_table(table: str, rows: list[Row]) -> pa.Table:
     """Rows as an Arrow table with the table's schema."""
     schema = arrow_schema(load_table(table))
-    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    values = zip(*rows, strict=True) if rows else ((),) * len(schema)
+    columns = [pa.array(column, field.type) for field, column in zip(schema, values, strict=True)]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -1,11 +1,14 @@
 """Rows on their way to a table."""
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import msgspec
 
-Row: TypeAlias = dict[str, Any]
-"""One row: column name to value. A NULL is left out, a time is microseconds since 1970, JSON is text, bytes are bytes."""
+from schemas.tables import load_table
+
+Row: TypeAlias = tuple[Any, ...]
+"""The values of a table's columns, in their order: NULL is None, a time is microseconds since 1970, JSON is text."""
 
 
 class TableRows(msgspec.Struct, array_like=True):
@@ -14,3 +17,17 @@ class TableRows(msgspec.Struct, array_like=True):
     table: str
     """The name of a file in schemas/tables."""
     rows: list[Row]
+
+
+def make_row(table: str, values: Mapping[str, Any]) -> Row:
+    """A row from the values by column; what is not given is NULL. Raises KeyError for a column that the table lacks."""
+    columns = load_table(table).columns
+    unknown = values.keys() - set(columns)
+    if unknown:
+        raise KeyError(f"{table} has no column {sorted(unknown)[0]}")
+    return tuple(values.get(column) for column in columns)
+
+
+def row_values(table: str, row: Row) -> dict[str, Any]:
+    """The values by column, without the NULLs."""
+    return {column: value for column, value in zip(load_table(table).columns, row, strict=True) if value is not None}

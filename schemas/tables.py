@@ -73,6 +73,11 @@ class Table:
     cluster_by: tuple[str, ...]
     fields: tuple[Field, ...]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the fields, in their order."""
+        return tuple(field.name for field in self.fields)
+
 
 @cache
 def load_table(name: str) -> Table:
@@ -127,8 +132,8 @@ def check_dataset(dataset: str) -> None:
     """Raise ValueError unless `dataset` is PROJECT.DATASET with names that BigQuery allows."""
     if not _DATASET.fullmatch(dataset):
         raise ValueError(
-            f"{dataset!r} is no PROJECT.DATASET: a project is 6 to 30 lower-case letters, digits and hyphens "
-            "and begins with a letter; a dataset has letters, digits and underscores"
+            f"{dataset!r} is no PROJECT.DATASET: a project is made of lower-case letters, digits and hyphens "
+            "and begins with a letter; a dataset is made of letters, digits and underscores"
         )
 
 

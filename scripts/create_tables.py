@@ -249,7 +249,8 @@ def _plan_view(
         return Change("view", name, "created"), lambda: client.create_table(
             wanted, retry=RETRY, timeout=TIMEOUT_SECONDS
         )
-    if (queries.get(name, existing.view_query), existing.description) == (query, description):
+    is_same = queries[name] == _unquote(query) if queries else existing.view_query == query
+    if is_same and existing.description == description:
         return Change("view", name, "unchanged"), _do_nothing
 
     def apply() -> None:
@@ -261,14 +262,18 @@ def _plan_view(
 
 
 def _emulated_view_queries(client: bigquery.Client, dataset: str) -> dict[str, str]:
-    """Return the emulator's views with their SQL, which bqemulator 1.4.0 leaves out of tables.get."""
+    """Return the SQL of the emulator's views without quotes: bqemulator 1.4.0 leaves it out of tables.get, these here."""
     project, name = dataset.rsplit(".", 1)
     rows = client.query_and_wait(
         f"SELECT table_name, view_definition FROM `{project}`.{name}.INFORMATION_SCHEMA.VIEWS",
         retry=RETRY,
         job_retry=RETRY,
     )
-    return {row["table_name"]: row["view_definition"] for row in rows}
+    return {row["table_name"]: _unquote(row["view_definition"]) for row in rows}
+
+
+def _unquote(query: str) -> str:
+    return query.replace("'", "")
 
 
 def _do_nothing() -> None:

@@ -28,7 +28,7 @@ _Timestamp = types.PubsubMessage.pb()().publish_time.__class__
 
 # The limits of one publish request and one message: https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_PUBLISH_MESSAGES = 1000
-MAX_PUBLISH_BYTES = 10_000_000
+MAX_PUBLISH_BYTES = 10 * 1024 * 1024
 MAX_MESSAGE_BYTES = 10_000_000
 MAX_ATTRIBUTES = 100
 MAX_ATTRIBUTE_KEY_BYTES = 256
@@ -297,11 +297,11 @@ def _check_messages(messages: Sequence[Proto]) -> None:
         raise InvalidArgument("No messages to publish")
     if len(messages) > MAX_PUBLISH_MESSAGES:
         raise InvalidArgument("Too many messages to publish")
-    request_bytes = 0
+    if sum(message.ByteSize() for message in messages) > MAX_PUBLISH_BYTES:
+        raise InvalidArgument(f"Request payload size exceeds the limit: {MAX_PUBLISH_BYTES} bytes")
     for message in messages:
         if not message.data and not message.attributes:
             raise InvalidArgument("Some messages are empty")
-        request_bytes += message.ByteSize()
         if len(message.data) > MAX_MESSAGE_BYTES:
             raise InvalidArgument(f"The message is over {MAX_MESSAGE_BYTES} bytes")
         if len(message.attributes) > MAX_ATTRIBUTES:

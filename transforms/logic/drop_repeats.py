@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from operator import attrgetter
 
 from schemas.calls import SegmentCall
 
@@ -55,9 +56,8 @@ def message_key(call: SegmentCall) -> bytes:
     return blake2b(f"{call.workspace_id}\n{call.message_id}".encode(), digest_size=16).digest()
 
 
-def arrival_order(call: SegmentCall) -> tuple[int, str, int, str, str]:
-    """What bounded input is sorted by, so that the call that is kept does not depend on the shuffle."""
-    return call.arrived_at, call.message_id, call.timestamp, call.body, call.context
+arrival_order = attrgetter("arrived_at", "message_id", "timestamp", "body", "context")
+"""What bounded input is sorted by, so that the call that is kept does not depend on the shuffle."""
 
 
 def drop_repeats(calls: Iterable[SegmentCall], horizon_micros: int) -> Iterator[tuple[SegmentCall, bool]]:

@@ -6,18 +6,19 @@ warehouses, so that `address.city` and `address.country` live on their own.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from schemas.rows import Row
 from schemas.tables import load_table
 from transforms.logic.read_timestamps import read_timestamp
 from transforms.logic.snake_case import snake_case
 
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
-_Reader: TypeAlias = Callable[[object], object]
+Reader: TypeAlias = Callable[[object], object]
+"""From a JSON value to the column's, None if it does not fit."""
 
 _JSON = msgspec.json.Encoder()
 
@@ -40,16 +41,28 @@ def _read_integer(value: object) -> int | None:
     return value if isinstance(value, int) and MIN_INT64 <= value <= MAX_INT64 else None
 
 
-_READERS: Mapping[str, _Reader] = {"STRING": _read_string, "INTEGER": _read_integer, "TIMESTAMP": read_timestamp}
+_READERS: Mapping[str, Reader] = {"STRING": _read_string, "INTEGER": _read_integer, "TIMESTAMP": read_timestamp}
 
 
-def typed_trait_columns(table: str) -> dict[str, _Reader]:
-    """Column -> how its value is read, for the columns of `table` that hold reserved traits."""
+@cache
+def trait_columns(table: str) -> Mapping[str, Reader]:
+    """Column -> how its value is read, for the columns of `table` that hold reserved traits, in their order."""
     return {
         field.name: _READERS[field.type]
         for field in load_table(table).fields
         if field.description.startswith("Reserved trait ")
     }
+
+
+class ShapedTraits(NamedTuple):
+    """The traits of one call."""
+
+    updates: list[dict[str, str]]
+    """Elements of `trait_updates`."""
+    values: tuple[object, ...]
+    """The typed columns, in their order."""
+    misfits: int
+    """How many values did not fit their column."""
 
 
 def flatten_traits(traits: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,8 +82,8 @@ def flatten_traits(traits: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def shape_traits(traits: Mapping[str, Any], columns: Mapping[str, _Reader]) -> tuple[Row, int]:
-    """The typed columns and `trait_updates`, and how many values did not fit their column.
+def shape_traits(traits: Mapping[str, Any], columns: Mapping[str, Reader]) -> ShapedTraits:
+    """The typed columns and `trait_updates`.
 
     A value that does not fit leaves its column NULL; the JSON and the update keep it.
     """
@@ -78,17 +91,7 @@ def shape_traits(traits: Mapping[str, Any], columns: Mapping[str, _Reader]) -> t
     for name in [name for name, value in flat.items() if value is None]:
         # null for the whole of a reserved object clears each of its parts
         flat.update({column: None for column in columns if column.startswith(name + "_") and column not in flat})
-    row: Row = {
-        "trait_updates": [{"name": name, "value": _JSON.encode(value).decode()} for name, value in flat.items()]
-    }
-    misfits = 0
-    for name, value in flat.items():
-        read = columns.get(name)
-        if read is None or value is None:
-            continue
-        typed = read(value)
-        if typed is None:
-            misfits += 1
-        else:
-            row[name] = typed
-    return row, misfits
+    updates = [{"name": name, "value": _JSON.encode(value).decode()} for name, value in flat.items()]
+    values = tuple(None if (value := flat.get(column)) is None else read(value) for column, read in columns.items())
+    sent = sum(flat.get(column) is not None for column in columns)
+    return ShapedTraits(updates, values, sent - sum(value is not None for value in values))
