@@ -17,14 +17,14 @@ def is_blocked(identifier: str) -> bool:
     return BLOCKED.fullmatch(identifier) is not None
 
 
-def find_caller(call: SegmentCall) -> tuple[IdentifierType, str] | tuple[None, None]:
+def find_caller(call: SegmentCall) -> tuple[str, str] | tuple[None, None]:
     """The strongest identifier of the call that is not blocked: whom the call counts for."""
     if call.user_id is not None and not is_blocked(call.user_id):
-        return IdentifierType.USER_ID, call.user_id
+        return IdentifierType.USER_ID.value, call.user_id
     if call.email is not None:
-        return IdentifierType.EMAIL, call.email
+        return IdentifierType.EMAIL.value, call.email
     if call.anonymous_id is not None and not is_blocked(call.anonymous_id):
-        return IdentifierType.ANONYMOUS_ID, call.anonymous_id
+        return IdentifierType.ANONYMOUS_ID.value, call.anonymous_id
     return None, None
 
 

@@ -1,0 +1,111 @@
+"""A BigQuery on this machine: bqemulator, which answers Google's client, `bq` and Beam over REST and runs on DuckDB."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+# Three seconds here, and several times that on a busy machine.
+START_SECONDS = 60.0
+
+_LOG_LINES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class RunningBigquery:
+    """What to put into BIGQUERY_EMULATOR_HOST, a URL, and HOST:PORT of the gRPC APIs (Storage Read and Write)."""
+
+    host: str
+    grpc_host: str
+
+
+@contextmanager
+def start_bigquery(start_seconds: float = START_SECONDS) -> Iterator[RunningBigquery]:
+    """An empty BigQuery in memory, gone on exit, whatever the exit; sets no environment variable.
+
+    Raises RuntimeError with the last lines of its log if it does not answer within `start_seconds`.
+    """
+    rest_port, grpc_port = _free_ports(2)
+    with tempfile.TemporaryFile() as log:
+        # A process group of its own: Ctrl-C does not reach it before us, who may still want to ask it something. Its
+        # stdin is a pipe that nobody writes to: where we are killed and cannot clean up, the pipe ends and so does it.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scripts.bigquery_emulator", str(rest_port), str(grpc_port)],
+            cwd=Path(__file__).resolve().parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _await_answer(process, rest_port, start_seconds, log)
+            yield RunningBigquery(f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
+        finally:
+            with suppress(ProcessLookupError):
+                # It has nothing to save.
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def _await_answer(process: subprocess.Popen[bytes], port: int, seconds: float, log: IO[bytes]) -> None:
+    give_up = time.monotonic() + seconds
+    while not _is_ready(port):
+        if process.poll() is not None or time.monotonic() > give_up:
+            what = "did not answer in time" if process.returncode is None else f"ended with {process.returncode}"
+            log.seek(0)
+            lines = log.read().decode(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+            raise RuntimeError("\n".join([f"The BigQuery emulator {what}. The end of its log:", *lines]))
+        time.sleep(0.05)
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as probes:
+        ports = []
+        for _ in range(count):
+            probe = probes.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports.append(int(probe.getsockname()[1]))
+        return ports
+
+
+def _serve(rest_port: str, grpc_port: str) -> None:
+    """What the process that `start_bigquery` starts does, until its stdin ends."""
+    import duckdb_extensions
+    from bqemulator.cli import main as run_bqemulator
+
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    # DuckDB's spatial extension, without which bqemulator does not start, from PyPI instead of from DuckDB's site.
+    duckdb_extensions.import_extension("spatial")
+    run_bqemulator(
+        ["start", "--ephemeral", "--rest-port", rest_port, "--grpc-port", grpc_port, "--log-level", "warning"]
+    )
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])
