@@ -1,8 +1,8 @@
 """A file of Segment calls to measure with, and the truth about it: `python -m benchmarks.generate_calls --help`.
 
 The same numbers give the same bytes, on any machine. What it stresses: messages delivered again soon and late, calls
-that must be rejected, calls that happened days before they came, shared devices, people with several devices, emails and
-user_ids, and Engage's audiences.
+that must be rejected, calls that happened days before they came, shared devices, people with several devices, emails
+and user_ids, and Engage's audiences.
 """
 
 import argparse

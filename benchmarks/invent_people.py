@@ -15,7 +15,7 @@ _SHARE_BORROWED_DEVICE = 0.01
 _MAIL_HOSTS = ("harbour.example", "mailbox.test", "north.example", "orchard.test")
 _AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_6) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_6) AppleWebKit/605.1.15 (KHTML, like Gecko) Safari/605.1.15",
     "Mozilla/5.0 (iPad; CPU OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148",
     "Mozilla/5.0 (Linux; Android 15; SM-S928B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.6778.39 Mobile",
 )
@@ -35,7 +35,7 @@ class Person:
     devices: list[str]
     """anonymousIds; the last one may be borrowed from a neighbour."""
     emails: list[str]
-    """None for a visitor, who never says who they are."""
+    """Empty for a visitor, who never says who they are."""
     user_id: str | None
     next_user_id: str | None
     """What an alias call will replace user_id with, for the few whose accounts were moved."""

@@ -14,6 +14,7 @@ from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
+from pipelines.local_streaming import prepare_streaming
 from pipelines.settings import Settings, UsageError, build_parser, suggest_flag
 
 _LOCAL = ("", "DirectRunner")
@@ -29,6 +30,8 @@ def make_options(settings: Settings, beam_flags: Sequence[str]) -> PipelineOptio
     standard = options.view_as(StandardOptions)
     if (standard.runner or "") in _LOCAL:
         standard.runner = _STREAMING if streaming else _BOUNDED
+        if streaming:
+            prepare_streaming()
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
         _relax_garbage_collection()

@@ -27,6 +27,10 @@ from transforms.resolve_identities import ResolveIdentities
 from transforms.shape_rows import ShapeDeadLetters, ShapeRows
 
 
+# What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
+INTERRUPTED = 130
+
+
 class Outputs(NamedTuple):
     """What `build` makes of messages."""
 
@@ -95,12 +99,15 @@ def run(argv: Sequence[str]) -> int:
         fail(error)
     pipeline = beam.Pipeline(options=options)
     write(build(read(pipeline, settings), settings), settings)
-    with Report(settings, is_local(options)) as report:
-        result = pipeline.run()
-        result.wait_until_finish()
-        if settings.output_dir is not None:
-            complete_folders(settings.output_dir)
-        report.finish(result)
+    try:
+        with Report(settings, is_local(options)) as report:
+            result = pipeline.run()
+            result.wait_until_finish()
+            if settings.output_dir is not None:
+                complete_folders(settings.output_dir)
+            report.finish(result)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

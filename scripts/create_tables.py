@@ -271,13 +271,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         check_dataset(options.dataset)
+    except ValueError as error:
+        print(f"--dataset: {error}", file=sys.stderr)
+        return 2
+    try:
         client = bigquery_client(options.dataset.rsplit(".", 1)[0])
         changes = create_tables(client, options.dataset, location=options.location, dry_run=options.dry_run)
     except UpdateRefusedError as refusal:
         print(f"{refusal}\nNothing was changed.", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"--dataset: {error}", file=sys.stderr)
         return 2
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
         print(_explain(error), file=sys.stderr)

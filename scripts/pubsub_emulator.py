@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import grpc
 from google.api_core.exceptions import GoogleAPICallError, InvalidArgument
-from google.protobuf.empty_pb2 import Empty
 from google.pubsub_v1 import types
 
 from scripts.pubsub_broker import MAX_ACK_DEADLINE_SECONDS, Broker, Consumer, Proto
@@ -237,13 +236,13 @@ class _Unimplemented(grpc.GenericRpcHandler):
 
 
 def _unary(request_type: Any, answer: Callable[[Proto], Proto | None]) -> Any:
-    def handle(request: Proto, context: grpc.ServicerContext) -> Proto:
+    def handle(request: Proto, context: grpc.ServicerContext) -> bytes:
         with _Answer(context):
-            return answer(request) or Empty()
+            response = answer(request)
+            # google.protobuf.Empty has no bytes.
+            return response.SerializeToString() if response is not None else b""
 
-    return grpc.unary_unary_rpc_method_handler(
-        handle, request_type.pb().FromString, lambda response: response.SerializeToString()
-    )
+    return grpc.unary_unary_rpc_method_handler(handle, request_type.pb().FromString)
 
 
 def _page(found: list[Any], request: Proto, name: Callable[[Any], str]) -> tuple[list[Any], str]:

@@ -65,7 +65,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit code: 0 if every message is accounted for and ended as it should."""
     options = _make_parser().parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     with ExitStack() as world:
         client = _start_cloud(world, console, embedded=options.embedded)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not accounted:
             return 1
         for question, sql in QUESTIONS:
-            console.print(_ask(client, question, sql))
+            console.print(_ask(client, question, sql), "")
         failures = _check(client, simulated)
         for failure in failures:
             console.print(f"[red]{failure}")
@@ -187,9 +187,9 @@ def _read(client: bigquery.Client, sql: str) -> list[Any]:
 
 def _ask(client: bigquery.Client, question: str, sql: str) -> Table:
     rows = _read(client, sql)
-    table = Table(title=question, title_justify="left", title_style="bold")
-    for column in rows[0].keys() if rows else ():
-        table.add_column(column)
+    table = Table(title=question, title_justify="left", title_style="bold", min_width=len(question))
+    for column, value in rows[0].items() if rows else ():
+        table.add_column(column, justify="right" if isinstance(value, int) else "left")
     for row in rows:
         table.add_row(
             *("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row)

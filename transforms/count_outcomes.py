@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
-from apache_beam.transforms.window import FixedWindows
+from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter
@@ -34,7 +34,8 @@ class CountOutcomes(beam.PTransform):
                 accumulation_mode=AccumulationMode.DISCARDING,
                 allowed_lateness=ALLOWED_LATENESS,
             )
-        return counts | "SumCounts" >> beam.CombinePerKey(sum) | "ShapeCount" >> beam.ParDo(_ShapeCountFn())
+        rows = counts | "SumCounts" >> beam.CombinePerKey(sum) | "ShapeCount" >> beam.ParDo(_ShapeCountFn())
+        return rows if rows.is_bounded else rows | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
 
 
 class CountDeadLetters(beam.PTransform):

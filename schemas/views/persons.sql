@@ -3,7 +3,7 @@
 -- A trait's value is the one sent last by event time (`timestamp`), whatever arrived last; null clears it, a call that does
 -- not send it keeps it. `traits` holds every trait, your own ones too, named in snake_case with `_` between the levels. The
 -- reserved ones are columns as well, as the pipeline read them: NULL where the value does not fit the column's type, and for
--- values that were sent before the column was added. Traits in the JSON are never lost.
+-- values that were sent before the column was added. The JSON has them all.
 -- Cost: reads the trait columns of all days of `identifies`, and `identities`. For dashboards, materialise it once a day.
 WITH
 calls AS (

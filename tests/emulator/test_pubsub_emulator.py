@@ -1,6 +1,7 @@
 """One contract for both emulators: what Google's does, the embedded one does, seen through the official clients."""
 
 import datetime
+import itertools
 import queue
 import signal
 import subprocess
@@ -10,10 +11,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import google.cloud.pubsub_v1 as pubsub_v1
 import grpc
 import pytest
 from google.api_core.exceptions import AlreadyExists, InvalidArgument, MethodNotImplemented, NotFound
-from google.cloud import pubsub_v1
 from google.pubsub_v1 import PublisherClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
@@ -83,7 +84,8 @@ def publish(clients: Clients, topic: str, *payloads: bytes, **attributes: str) -
 
 def send_request(clients: Clients, topic: str, messages: list[dict[str, Any]]) -> list[str]:
     """One request as it stands: the publisher client itself batches and checks."""
-    return list(PublisherClient.publish(clients.publisher, topic=topic, messages=messages).message_ids)
+    request = {"topic": topic, "messages": messages}
+    return list(PublisherClient.publish(clients.publisher, request=request).message_ids)
 
 
 def pull(clients: Clients, subscription: str, most: int = 100) -> list[Any]:
@@ -353,8 +355,33 @@ def test_a_streaming_pull_delivers_acknowledges_and_refuses(clients: Clients) ->
     stream.cancel()
     stream.result(timeout=30)
 
-    publish(clients, topic, b"after")
-    assert payloads(pull(clients, subscription)) == [b"after"]
+
+def test_a_stream_takes_acknowledgements_and_deadlines(clients: Clients) -> None:
+    """The Python client sends them in calls of their own; others use the stream."""
+    topic = new_topic(clients)
+    subscription = new_subscription(clients, topic)
+    publish(clients, topic, b"done", b"refused")
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    requests.put({"subscription": subscription, "stream_ack_deadline_seconds": 600})
+    sent = map(pubsub_v1.types.StreamingPullRequest, iter(requests.get, None))
+    responses = clients.subscriber.streaming_pull(sent, timeout=30)
+    received = (one for response in responses for one in response.received_messages)
+
+    held = {one.message.data: one.ack_id for one in itertools.islice(received, 2)}
+    requests.put(
+        {
+            "ack_ids": [held[b"done"]],
+            "modify_deadline_ack_ids": [held[b"refused"]],
+            "modify_deadline_seconds": [0],
+        }
+    )
+    assert next(received).message.data == b"refused"
+    requests.put(None)
+    assert list(received) == []
+
+    # Would bring it back, were it still held.
+    clients.subscriber.modify_ack_deadline(subscription=subscription, ack_ids=[held[b"done"]], ack_deadline_seconds=0)
+    assert pull_now(clients, subscription) == []
 
 
 def test_a_streaming_pull_ends_when_its_subscription_does(clients: Clients) -> None:
@@ -467,8 +494,8 @@ def test_a_message_at_the_documented_limits_passes(embedded: Clients) -> None:
     topic = new_topic(embedded)
     attributes = {"k" * 256: "v" * 1024} | {str(number): "" for number in range(99)}
 
-    for message in [{"data": b"x" * 10_000_000}, {"attributes": attributes, "ordering_key": "k" * 1024}]:
-        send_request(embedded, topic=topic, messages=[message])
+    send_request(embedded, topic=topic, messages=[{"data": b"x" * 10_000_000}])
+    send_request(embedded, topic=topic, messages=[{"attributes": attributes, "ordering_key": "k" * 1024}])
 
 
 def test_a_request_over_the_documented_size_is_refused(embedded: Clients) -> None:
@@ -491,6 +518,21 @@ def test_a_pull_gives_up_before_its_client_does(embedded: Clients, monkeypatch: 
     monkeypatch.setattr(pubsub_emulator, "PULL_WAIT_SECONDS", 0.05)
 
     assert pull(embedded, new_subscription(embedded, new_topic(embedded))) == []
+
+
+def test_a_cancelled_stream_takes_no_message_with_it(embedded: Clients) -> None:
+    # Google's emulator now and then still delivers to the stream that is gone.
+    topic = new_topic(embedded)
+    subscription = new_subscription(embedded, topic)
+    stream = embedded.subscriber.subscribe(subscription, (delivered := queue.Queue[Any]()).put)
+    publish(embedded, topic, b"before")
+    delivered.get(timeout=30).ack_with_response().result()
+
+    stream.cancel()
+    stream.result(timeout=30)
+    publish(embedded, topic, b"after")
+
+    assert payloads(pull(embedded, subscription)) == [b"after"]
 
 
 def test_a_stream_leaves_on_the_server_what_its_subscriber_has_no_room_for(embedded: Clients) -> None:

@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from operator import attrgetter
 
 from schemas.calls import SegmentCall
 
@@ -13,12 +12,15 @@ _RECORD = struct.Struct("<16sq")
 class SeenMessages:
     """The messages that were kept, each with its arrival.
 
-    A call is a repeat if one with its workspace and messageId was kept that arrived less than the horizon away; which of
-    the two comes first does not matter.
+    A call is a repeat if one with its workspace and messageId was kept that arrived less than the horizon away; which
+    of the two comes first does not matter.
     """
 
     def __init__(self) -> None:
         self._kept_at: dict[bytes, int] = {}
+        """When the message was kept last."""
+        self._kept_before: dict[bytes, list[int]] = {}
+        """The other times, for the few messages that were kept more than once."""
 
     def __len__(self) -> int:
         return len(self._kept_at)
@@ -30,11 +32,10 @@ class SeenMessages:
         kept, repeats, record = [], [], bytearray()
         for call in calls:
             key = message_key(call)
-            kept_at = self._kept_at.get(key)
-            if kept_at is not None and abs(call.arrived_at - kept_at) < horizon_micros:
+            if self._is_repeat(key, call.arrived_at, horizon_micros):
                 repeats.append(call)
                 continue
-            self._kept_at[key] = call.arrived_at if kept_at is None else max(kept_at, call.arrived_at)
+            self._keep(key, call.arrived_at)
             record += _RECORD.pack(key, call.arrived_at)
             kept.append(call)
         return kept, repeats, bytes(record)
@@ -43,12 +44,30 @@ class SeenMessages:
         """Remember what a log holds."""
         for record in log:
             for key, arrived_at in _RECORD.iter_unpack(record):
-                self._kept_at[key] = max(arrived_at, self._kept_at.get(key, arrived_at))
+                self._keep(key, arrived_at)
 
     def forget_before(self, micros: int) -> bytes:
         """Forget what arrived before; a log record of the rest."""
-        self._kept_at = {key: arrived_at for key, arrived_at in self._kept_at.items() if arrived_at >= micros}
-        return b"".join(_RECORD.pack(key, arrived_at) for key, arrived_at in self._kept_at.items())
+        rest = [(key, kept_at) for key in self._kept_at for kept_at in self._times(key) if kept_at >= micros]
+        self._kept_at, self._kept_before = {}, {}
+        for key, kept_at in rest:
+            self._keep(key, kept_at)
+        return b"".join(_RECORD.pack(key, kept_at) for key, kept_at in rest)
+
+    def _is_repeat(self, key: bytes, arrived_at: int, horizon_micros: int) -> bool:
+        if key not in self._kept_at:
+            return False
+        return any(abs(arrived_at - kept_at) < horizon_micros for kept_at in self._times(key))
+
+    def _times(self, key: bytes) -> tuple[int, ...]:
+        return (self._kept_at[key], *self._kept_before.get(key, ()))
+
+    def _keep(self, key: bytes, arrived_at: int) -> None:
+        last = self._kept_at.get(key)
+        if last is not None:
+            self._kept_before.setdefault(key, []).append(min(last, arrived_at))
+            arrived_at = max(last, arrived_at)
+        self._kept_at[key] = arrived_at
 
 
 def message_key(call: SegmentCall) -> bytes:
@@ -56,17 +75,38 @@ def message_key(call: SegmentCall) -> bytes:
     return blake2b(f"{call.workspace_id}\n{call.message_id}".encode(), digest_size=16).digest()
 
 
-arrival_order = attrgetter("arrived_at", "message_id", "timestamp", "body", "context")
-"""What bounded input is sorted by, so that the call that is kept does not depend on the shuffle."""
+def arrival_order(call: SegmentCall) -> tuple[int | str, ...]:
+    """What repeats are sorted by: all that a row shows, so that the one that is kept does not depend on the shuffle."""
+    return (
+        call.arrived_at,
+        call.timestamp,
+        call.received_at,
+        call.sent_at or 0,
+        call.original_timestamp or 0,
+        call.future_timestamp or 0,
+        call.type,
+        call.event or "",
+        call.user_id or "",
+        call.anonymous_id or "",
+        call.previous_id or "",
+        call.group_id or "",
+        call.name or "",
+        call.category or "",
+        call.connection_id or "",
+        call.body,
+        call.context,
+    )
 
 
 def drop_repeats(calls: Iterable[SegmentCall], horizon_micros: int) -> Iterator[tuple[SegmentCall, bool]]:
-    """Each call in the order of arrival, and whether it is a repeat."""
-    kept_at: dict[tuple[str, str], int] = {}
-    for call in sorted(calls, key=arrival_order):
-        key = call.workspace_id, call.message_id
-        before = kept_at.get(key)
-        is_repeat = before is not None and call.arrived_at - before < horizon_micros
-        if not is_repeat:
-            kept_at[key] = call.arrived_at
-        yield call, is_repeat
+    """Each call, and whether it is a repeat. Those of one messageId come in the order of their arrival."""
+    by_message: dict[tuple[str, str], list[SegmentCall]] = {}
+    for call in calls:
+        by_message.setdefault((call.workspace_id, call.message_id), []).append(call)
+    for same in by_message.values():
+        kept_at = None
+        for call in same if len(same) == 1 else sorted(same, key=arrival_order):
+            is_repeat = kept_at is not None and call.arrived_at - kept_at < horizon_micros
+            if not is_repeat:
+                kept_at = call.arrived_at
+            yield call, is_repeat

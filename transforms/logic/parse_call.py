@@ -43,7 +43,8 @@ _MESSAGE_ID_NAMESPACE = uuid.UUID("6a8f0a0e-5f0c-5d7e-9c39-0f6f3f4d8c11")
 # A test for "is meant as an email", not for "can be delivered": the customer's own system decided that.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string that never ends takes all the rest with it: tried again at each of its quotes, 32 KB would cost seconds.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 _PROPERTIES_TYPES = frozenset({CallType.TRACK, CallType.PAGE, CallType.SCREEN})
 _TRAITS_TYPES = frozenset({CallType.IDENTIFY, CallType.GROUP})
@@ -174,6 +175,8 @@ def _read_wire_by_field(payload: bytes) -> _Wire:
         fields = _FIELDS.decode(payload)
     except msgspec.ValidationError:
         raise Rejected(Reason.BAD_REQUEST, "the payload is JSON, but not an object") from None
+    except msgspec.DecodeError as error:  # behind the field at which the strict decoder gave up
+        raise Rejected(Reason.BAD_REQUEST, _describe_bad_json(error)) from None
     call_type = _value(fields, "type")
     if not isinstance(call_type, str) or call_type not in _TYPES:
         raise Rejected(Reason.UNKNOWN_TYPE, _UNKNOWN_TYPE if call_type is not None else _NO_TYPE)
@@ -244,7 +247,7 @@ def _caller_email(wire: _Wire, context_email: object) -> str | None:
 
 
 def _context_ids(context: msgspec.Raw) -> tuple[object, str | None]:
-    """context.traits.email and context.groupId, either None if it is absent or no text."""
+    """context.traits.email, and context.groupId as an id; either None if it is absent or no such thing."""
     text = bytes(context)
     if b'"traits"' not in text and b'"groupId"' not in text and b"\\" not in text:
         return None, None  # most calls: look once instead of decoding
@@ -254,10 +257,9 @@ def _context_ids(context: msgspec.Raw) -> tuple[object, str | None]:
     except msgspec.ValidationError:
         values = decode_object(text.decode())
         traits = values.get("traits")
-        group_id = values.get("groupId")
         return (
             traits.get("email") if isinstance(traits, dict) else None,
-            group_id if isinstance(group_id, str) and group_id else None,
+            _read_id(values.get("groupId")),
         )
 
 
@@ -298,17 +300,21 @@ def _value(fields: Mapping[str, msgspec.Raw], field: str) -> object:
 
 
 def _id(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason = Reason.ID_NOT_STRING) -> str | None:
-    """An id: null means absent, a number is stringified as JavaScript does."""
+    """An id: null means absent, anything but text and numbers is rejected."""
     value = _value(fields, field)
-    if value is None:
-        return None
-    if isinstance(value, str) and value:
-        return value
+    identifier = _read_id(value)
+    if identifier is None and value is not None:
+        raise Rejected(reason, f"{field} is {_describe(value)}")
+    return identifier
+
+
+def _read_id(value: object) -> str | None:
+    """Text, or a number as text, a whole one without decimals; None for anything else and for empty text."""
+    if isinstance(value, str):
+        return value or None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise Rejected(reason, f"{field} is {_describe(value)}")
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _text(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason, empty: Reason | None = None) -> str | None:

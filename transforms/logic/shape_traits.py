@@ -20,6 +20,9 @@ MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 Reader: TypeAlias = Callable[[object], object]
 """From a JSON value to the column's, None if it does not fit."""
 
+# The reserved traits that are objects: https://segment.com/docs/connections/spec/identify/#traits.
+_OBJECTS = frozenset({"address", "company"})
+
 _JSON = msgspec.json.Encoder()
 
 
@@ -88,7 +91,7 @@ def shape_traits(traits: Mapping[str, Any], columns: Mapping[str, Reader]) -> Sh
     A value that does not fit leaves its column NULL; the JSON and the update keep it.
     """
     flat = flatten_traits(traits)
-    for name in [name for name, value in flat.items() if value is None]:
+    for name in [name for name, value in flat.items() if value is None and name in _OBJECTS]:
         # null for the whole of a reserved object clears each of its parts
         flat.update({column: None for column in columns if column.startswith(name + "_") and column not in flat})
     updates = [{"name": name, "value": _JSON.encode(value).decode()} for name, value in flat.items()]

@@ -1,0 +1,160 @@
+"""What a file of calls costs: the pipeline beside the same job by the book, and beside a plain loop.
+
+Generates calls whose truth is known, runs the three as whole programs, in turns, round after round, and checks after
+each round that all three wrote what the truth says, with the same persons. Only then are times shown.
+
+  the pipeline   python -m pipelines.segment_to_bigquery --input_files ... --output_dir ...
+  by the docs    python -m benchmarks.by_the_docs: one dict a call, GroupByKey, CombineFn, side input, WriteToParquet
+  plain loop     python -m benchmarks.plain_loop: one loop without Beam, the floor
+
+Times are of the whole program, its start included; CPU is user and system; memory is the peak of resident memory; a
+ratio below 1 is faster. Precision and recall compare the persons with the true ones, as pairs of identifiers.
+"""
+
+import argparse
+import multiprocessing
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from rich.console import Console
+
+from benchmarks.compare_results import check_outputs
+from benchmarks.generate_calls import Truth, generate_calls, write_truth
+from benchmarks.measure_process import Cost, ProgramFailed, measure_process
+from benchmarks.report_costs import BY_THE_DOCS, PIPELINE, PLAIN_LOOP, Report, make_markdown, make_report, make_table
+from benchmarks.score_persons import Score
+
+Answer = TypeVar("Answer")
+
+_COMMANDS: dict[str, Callable[[str, str], list[str]]] = {
+    PIPELINE: lambda calls, output: ["pipelines.segment_to_bigquery", "--input_files", calls, "--output_dir", output],
+    BY_THE_DOCS: lambda calls, output: ["benchmarks.by_the_docs", calls, output],
+    PLAIN_LOOP: lambda calls, output: ["benchmarks.plain_loop", calls, output],
+}
+
+
+class EnginesDiffer(Exception):  # noqa: N818 - a finding, told as it is
+    """The engines did not do the same job: no time means anything."""
+
+
+def compare_bounded(folder: Path, calls: int, rounds: int, seed: int, progress: Console) -> Report:
+    """Generate, run and check in `folder`. Raises `EnginesDiffer` and `ProgramFailed`."""
+    calls_path = folder / "calls.jsonl"
+    with progress.status(f"generating {calls:,} calls"):
+        truth = _run_apart(generate_calls, calls_path, calls, seed)
+    write_truth(folder / "truth.json", truth)
+    progress.print(f"generated {calls:,} calls, {calls_path.stat().st_size / 1e6:,.0f} MB")
+    runs: dict[str, list[Cost]] = {name: [] for name in _COMMANDS}
+    scores: dict[str, Score] = {}
+    for number in range(1, rounds + 1):
+        outputs = {name: folder / f"round_{number}" / name.replace(" ", "_") for name in _COMMANDS}
+        for name, output in outputs.items():
+            output.parent.mkdir(exist_ok=True)
+            with progress.status(f"round {number} of {rounds}: {name}"):
+                command = [sys.executable, "-m", *_COMMANDS[name](str(calls_path), str(output))]
+                cost = measure_process(command, output.with_suffix(".log"))
+            runs[name].append(cost)
+            progress.print(f"round {number} of {rounds}: {name} {cost.wall_s:.1f} s, {cost.peak_rss_mb:,.0f} MB")
+        with progress.status(f"round {number} of {rounds}: comparing what was written"):
+            scores = _check(outputs, truth)
+        if number < rounds:
+            shutil.rmtree(folder / f"round_{number}")
+    return make_report(runs, scores, calls, seed, datetime.now(UTC))
+
+
+def _check(outputs: dict[str, Path], truth: Truth) -> dict[str, Score]:
+    differences, scores = _run_apart(check_outputs, outputs, truth)
+    if differences:
+        raise EnginesDiffer("\n".join(["the engines differ, so no time is shown:", *differences]))
+    return scores
+
+
+def _run_apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
+    """Call it in another process: memory that this one took would be counted as that of the programs it starts."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+@contextmanager
+def _working_folder(output: Path | None) -> Iterator[Path]:
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        yield output
+        return
+    with tempfile.TemporaryDirectory(prefix="compare_bounded_") as folder:
+        yield Path(folder)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("is at least 1")
+    return number
+
+
+def _new_folder(text: str) -> Path:
+    folder = Path(text)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise argparse.ArgumentTypeError(f"{text!r} is there and not an empty folder; name another")
+    return folder
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare_bounded",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  a look, in half a minute:
+    python -m benchmarks.compare_bounded --calls 20000 --rounds 1
+
+  the figures of docs/performance.md (some minutes; let nothing else run):
+    python -m benchmarks.compare_bounded --calls 200000 --markdown --json costs.json
+
+  keep what was written, to look at it:
+    python -m benchmarks.compare_bounded --calls 2000 --rounds 1 --output /tmp/compared
+
+The exit code is 0 if all three agree, 1 if they differ or one of them fails, 2 for a wrong flag.""",
+    )
+    parser.add_argument("--calls", type=_positive, default=200_000, help="lines to generate. Default: %(default)s")
+    parser.add_argument("--rounds", type=_positive, default=3, help="runs of each engine. Default: %(default)s")
+    parser.add_argument("--seed", type=int, default=7, help="of the generator. Default: %(default)s")
+    parser.add_argument(
+        "--output", type=_new_folder, metavar="DIR", help="keep calls, truth and the last round here. Default: nowhere"
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write every run and the medians here as well")
+    parser.add_argument("--markdown", action="store_true", help="print the table as docs/performance.md has it")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line."""
+    arguments = build_parser().parse_args(argv)
+    progress = Console(stderr=True, highlight=False)
+    try:
+        with _working_folder(arguments.output) as folder:
+            report = compare_bounded(folder, arguments.calls, arguments.rounds, arguments.seed, progress)
+    except (EnginesDiffer, ProgramFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if arguments.markdown:
+        print(make_markdown(report))
+    else:
+        Console().print(make_table(report))
+    if arguments.json is not None:
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
