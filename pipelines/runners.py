@@ -18,8 +18,8 @@ from pipelines.local_streaming import prepare_streaming
 from pipelines.settings import Settings, UsageError, build_parser, suggest_flag
 
 _LOCAL = ("", "DirectRunner")
-_BOUNDED = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-_STREAMING = "BundleBasedDirectRunner"
+FNAPI_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+STREAMING_RUNNER = "BundleBasedDirectRunner"
 
 
 def make_options(settings: Settings, beam_flags: Sequence[str]) -> PipelineOptions:
@@ -29,7 +29,7 @@ def make_options(settings: Settings, beam_flags: Sequence[str]) -> PipelineOptio
     options = PipelineOptions(list(beam_flags), streaming=streaming)
     standard = options.view_as(StandardOptions)
     if (standard.runner or "") in _LOCAL:
-        standard.runner = _STREAMING if streaming else _BOUNDED
+        standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
         if streaming:
             prepare_streaming()
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.
@@ -43,7 +43,7 @@ def make_options(settings: Settings, beam_flags: Sequence[str]) -> PipelineOptio
 
 def is_local(options: PipelineOptions) -> bool:
     """Whether the pipeline runs in this process."""
-    return options.view_as(StandardOptions).runner in (_BOUNDED, _STREAMING)
+    return options.view_as(StandardOptions).runner in (FNAPI_RUNNER, STREAMING_RUNNER)
 
 
 def _refuse_unknown(beam_flags: Sequence[str]) -> None:

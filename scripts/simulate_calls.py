@@ -47,7 +47,7 @@ class Simulated:
 
 
 def simulate_calls(count: int, seed: int, now: datetime) -> Simulated:
-    """About `count` messages of the last hours before `now`."""
+    """About `count` messages, received from an hour before `now` on."""
     chance = random.Random(seed)
     world = _World(chance, now)
     simulated = Simulated()
@@ -81,7 +81,7 @@ class _World:
 
     def __init__(self, chance: random.Random, now: datetime) -> None:
         self._chance = chance
-        self._now = now
+        self._received = now - timedelta(hours=1)
         self._people = [_Person(index, chance) for index in range(120)]
         self._library = Client("demo", send=False)
         self.emails: set[str] = set()
@@ -156,7 +156,8 @@ class _World:
     def _send(self, sent: bool, call: dict[str, Any]) -> bytes:
         """What Segment's servers make of a call; one in twenty comes days late from a device that was offline."""
         assert sent
-        received = self._now - timedelta(seconds=self._chance.randrange(3600))
+        self._received += timedelta(milliseconds=self._chance.randrange(1, 2000))
+        received = self._received
         late = timedelta(days=self._chance.randrange(1, 6)) if self._chance.random() < 0.05 else timedelta(seconds=1)
         call = call | {
             "messageId": self._message_id(),

@@ -75,14 +75,14 @@ def test_a_table_of_an_older_version_gains_fields_and_keeps_its_rows(client: big
     make_table(client, dataset, identifies, fields=older)
     row = {"workspace_id": "w", "message_id": "m1", "timestamp": "2026-01-01T00:00:00Z"}
     row["received_at"] = row["timestamp"]
-    assert client.insert_rows_json(f"{dataset}.identifies", [row]) == []
+    assert client.insert_rows_json(f"{dataset}.identifies", [row], retry=None) == []
 
     changes = create_tables(client, dataset)
 
     assert Change("table", "identifies", "updated", ("+trait_updates", "+age")) in changes
     updates = [{"name": "age", "value": "36"}]
     newer = {**row, "message_id": "m2", "age": 36, "trait_updates": updates}
-    assert client.insert_rows_json(f"{dataset}.identifies", [newer]) == []
+    assert client.insert_rows_json(f"{dataset}.identifies", [newer], retry=None) == []
     rows = client.query_and_wait(f"SELECT message_id, age, trait_updates FROM `{dataset}.identifies` ORDER BY 1")
     assert [tuple(row.values()) for row in rows] == [("m1", None, []), ("m2", 36, updates)]
     assert {change.action for change in create_tables(client, dataset)} == {"unchanged"}

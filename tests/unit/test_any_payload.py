@@ -38,9 +38,7 @@ from transforms.logic.shape_rows import shape_call, shape_dead_letter
 
 CALLS, LINKS, LETTERS = StructCoder(CallBlock), StructCoder(LinkBlock), StructCoder(DeadLetter)
 
-many = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+many = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 WIDE_NUMBER = re.compile(r"e\+?\d{3}|\d{300}", re.IGNORECASE)
 

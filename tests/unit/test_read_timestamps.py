@@ -17,7 +17,7 @@ from transforms.logic.read_timestamps import (
     to_micros,
 )
 
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=200)
 micros = st.integers(MIN_MICROS, MAX_MICROS)
 
 

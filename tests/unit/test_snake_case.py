@@ -42,7 +42,6 @@ def test_the_names_of_the_facts_come_out_as_stated(event: str, expected: str) ->
     assert snake_case(event) == expected
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text() | st.text("aB1_ é"))
 def test_a_name_is_made_of_small_letters_digits_and_single_underscores(name: str) -> None:
     snake = snake_case(name)

@@ -1,0 +1,12 @@
+"""State, with and without the cache that spares reading it."""
+
+import pytest
+
+from transforms.cached_log import LogCache
+
+
+@pytest.fixture(params=["cached", "rebuilt"])
+def state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stories are told twice: by a worker that remembers, and by one that must rebuild all from its state each time."""
+    if request.param == "rebuilt":
+        monkeypatch.setattr(LogCache, "put", lambda self, token, value: token.write(b"nobody has this"))
