@@ -91,7 +91,7 @@ def _compare(what: str, found: Mapping[Any, Any], expected: Mapping[Any, Any]) -
     differing = [key for key in {**expected, **found} if found.get(key) != expected.get(key)]
     if not differing:
         return []
-    examples = ", ".join(f"{key}: {found.get(key)} and {expected.get(key)}" for key in differing[:_EXAMPLES])
+    examples = ", ".join(f"{key}: {found.get(key)}, not {expected.get(key)}" for key in differing[:_EXAMPLES])
     return [f"{what}: {len(differing):,} differ, as {examples}"]
 
 

@@ -100,7 +100,7 @@ def test_differences_are_found(workload: tuple[Path, Truth], tmp_path: Path) -> 
     assert agreed == []
     assert scores["plain loop"].precision > 0.98
     assert differing == [
-        f"plain loop and the truth: 1 differ, as duplicates: {truth.duplicates} and {wrong.duplicates}"
+        f"plain loop and the truth: 1 differ, as duplicates: {truth.duplicates}, not {wrong.duplicates}"
     ]
 
 

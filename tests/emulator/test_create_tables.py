@@ -10,6 +10,9 @@ from scripts.create_tables import Change, UpdateRefusedError, create_tables, mai
 
 needs_emulator = pytest.mark.slow
 
+COUNTS = bigquery_schema(load_table("counts"))
+IDENTIFIES = bigquery_schema(load_table("identifies"))
+
 
 def make_table(client: bigquery.Client, dataset: str, table: Table, **replaced: Any) -> bigquery.Table:
     """The table as create_tables makes it, but for what is replaced."""
@@ -71,35 +74,41 @@ def test_a_second_run_changes_nothing(client: bigquery.Client, dataset: str) -> 
 @needs_emulator
 def test_a_table_of_an_older_version_gains_fields_and_keeps_its_rows(client: bigquery.Client, dataset: str) -> None:
     identifies = load_table("identifies")
-    older = drop_field(drop_field(bigquery_schema(identifies), "age"), "trait_updates")
+    older = drop_field(drop_field(IDENTIFIES, "age"), "trait_updates")
     make_table(client, dataset, identifies, fields=older)
     row = {"workspace_id": "w", "message_id": "m1", "timestamp": "2026-01-01T00:00:00Z"}
     row["received_at"] = row["timestamp"]
-    assert client.insert_rows_json(f"{dataset}.identifies", [row], retry=None) == []
+    assert client.insert_rows_json(f"{dataset}.identifies", [row], retry=command.RETRY) == []
 
     changes = create_tables(client, dataset)
 
     assert Change("table", "identifies", "updated", ("+trait_updates", "+age")) in changes
     updates = [{"name": "age", "value": "36"}]
     newer = {**row, "message_id": "m2", "age": 36, "trait_updates": updates}
-    assert client.insert_rows_json(f"{dataset}.identifies", [newer], retry=None) == []
+    assert client.insert_rows_json(f"{dataset}.identifies", [newer], retry=command.RETRY) == []
     rows = client.query_and_wait(f"SELECT message_id, age, trait_updates FROM `{dataset}.identifies` ORDER BY 1")
     assert [tuple(row.values()) for row in rows] == [("m1", None, []), ("m2", 36, updates)]
     assert {change.action for change in create_tables(client, dataset)} == {"unchanged"}
 
 
 @needs_emulator
-def test_changed_descriptions_are_written(client: bigquery.Client, dataset: str) -> None:
+@pytest.mark.parametrize(
+    "replaced",
+    [
+        pytest.param({"description": "Once said otherwise."}, id="of the table"),
+        pytest.param({"fields": change_field(COUNTS, "count", description="Once said otherwise.")}, id="of a field"),
+    ],
+)
+def test_changed_descriptions_are_written(client: bigquery.Client, dataset: str, replaced: dict[str, Any]) -> None:
     counts = load_table("counts")
-    older = change_field(bigquery_schema(counts), "count", description="Once said otherwise.")
-    make_table(client, dataset, counts, fields=older, description="Once said otherwise.")
+    make_table(client, dataset, counts, **replaced)
 
     changes = create_tables(client, dataset)
 
     assert Change("table", "counts", "updated", ("descriptions",)) in changes
     made = client.get_table(f"{dataset}.counts")
     assert made.description == counts.description
-    assert [field.to_api_repr() for field in made.schema] == bigquery_schema(counts)
+    assert [field.to_api_repr() for field in made.schema] == COUNTS
 
 
 @needs_emulator
@@ -117,7 +126,6 @@ def test_a_changed_view_is_replaced(client: bigquery.Client, dataset: str, monke
     assert len(list(client.query_and_wait(f"SELECT * FROM `{dataset}.current_identities`"))) == 1
 
 
-IDENTIFIES = bigquery_schema(load_table("identifies"))
 NAME_ONLY = [{"name": "name", "type": "STRING", "mode": "REQUIRED", "description": "n"}]
 
 
@@ -212,9 +220,7 @@ def test_another_location_than_the_datasets_is_refused(client: bigquery.Client, 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     client: bigquery.Client, dataset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_table(
-        client, dataset, load_table("counts"), fields=drop_field(bigquery_schema(load_table("counts")), "reason")
-    )
+    make_table(client, dataset, load_table("counts"), fields=drop_field(COUNTS, "reason"))
 
     status = main(["--dataset", dataset, "--dry_run"])
 

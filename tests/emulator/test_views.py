@@ -10,7 +10,7 @@ from google.cloud import bigquery
 from pipelines.clients import BIGQUERY_EMULATOR_HOST, bigquery_client
 from schemas.tables import load_table
 from scripts.bigquery_emulator import RunningBigquery
-from scripts.create_tables import create_tables
+from scripts.create_tables import RETRY, create_tables
 from tests.emulator.conftest import PROJECT
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ def warehouse(client: bigquery.Client, shared_dataset: str) -> Warehouse:
     def load(**tables: list[Row]) -> Callable[[str], list[Row]]:
         for table, rows in tables.items():
             ours = [{**row, "workspace_id": prefix + row["workspace_id"]} for row in rows]
-            assert client.insert_rows_json(f"{shared_dataset}.{table}", ours, retry=None) == []
+            assert client.insert_rows_json(f"{shared_dataset}.{table}", ours, retry=RETRY) == []
 
         def read(view: str) -> list[Row]:
             rows = client.query_and_wait(

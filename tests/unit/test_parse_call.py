@@ -520,9 +520,12 @@ def test_the_email_of_a_group_is_not_the_callers() -> None:
 
 
 def test_the_email_is_found_however_its_key_is_spelt() -> None:
-    payload = b'{"type":"track","event":"e","userId":"u","context":{"tr\\u0061its":{"em\\u0061il":"a@x.io"},"n":1e999}}'
+    payload = (
+        b'{"type":"track","event":"e","userId":"u","context":{"tr\\u0061its":{"em\\u0061il":"a@x.io"},"groupId":%s}}'
+    )
 
-    assert parse(payload).email == "a@x.io"
+    for group_id in (b'"g1"', b"5", b"1e999", b"9" * 5000):
+        assert parse(payload % group_id).email == "a@x.io"
 
 
 NO_EMAILS: list[object] = ["", "ann", "@", "@b", "a@", "a@b@c", "a b@c", "a@b c", None, 5, True, [], {}]
