@@ -12,6 +12,7 @@ from typing import Any
 
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from pipelines.local_streaming import prepare_streaming
@@ -36,6 +37,8 @@ def make_options(settings: Settings, beam_flags: Sequence[str]) -> PipelineOptio
         worker_handlers.STATE_CACHE_SIZE_MB = 0
         _relax_garbage_collection()
         _quieten_logs()
+    else:
+        _check_runner(standard.runner)
     # Functions travel by reference: workers have our packages, and nothing of the main session.
     options.view_as(SetupOptions).save_main_session = False
     return options
@@ -44,6 +47,13 @@ def make_options(settings: Settings, beam_flags: Sequence[str]) -> PipelineOptio
 def is_local(options: PipelineOptions) -> bool:
     """Whether the pipeline runs in this process."""
     return options.view_as(StandardOptions).runner in (FNAPI_RUNNER, STREAMING_RUNNER)
+
+
+def _check_runner(name: str) -> None:
+    try:
+        create_runner(name)
+    except (ValueError, ImportError, AttributeError):
+        raise UsageError(f"--runner: Beam has no {name!r}; DirectRunner runs here, DataflowRunner in the cloud") from None
 
 
 def _refuse_unknown(beam_flags: Sequence[str]) -> None:

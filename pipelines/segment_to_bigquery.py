@@ -26,7 +26,6 @@ from transforms.parse_calls import ParseCalls
 from transforms.resolve_identities import ResolveIdentities
 from transforms.shape_rows import ShapeDeadLetters, ShapeRows
 
-
 # What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
 INTERRUPTED = 130
 

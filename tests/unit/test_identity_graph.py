@@ -89,7 +89,7 @@ def everyone(graph: IdentityGraph, history: Iterable[SegmentCall]) -> dict[Ident
 
 RENAMED = [call(email="e1@x", anonymous_id="a1", at=2), call(email="e2@x", at=1)]
 
-properties = settings(max_examples=120)
+properties = settings(max_examples=250)
 
 
 @properties

@@ -1,0 +1,125 @@
+"""What would be launched on Dataflow, built without contacting the cloud: the steps' names and what is shipped."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import apache_beam as beam
+import google.auth
+import pytest
+from apache_beam.io.gcp import gcsio
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.dataflow.internal import apiclient
+from google.auth.credentials import AnonymousCredentials
+
+from pipelines.runners import make_options
+from pipelines.segment_to_bigquery import build, read, write
+from pipelines.settings import parse_settings
+
+ROOT = Path(__file__).parent.parent.parent
+GOLDEN_STEPS = Path(__file__).parent / "step_names.txt"
+LAUNCH = [
+    *("--input_subscription", "projects/my-project/subscriptions/segment-calls"),
+    *("--output_dataset", "my-project.segment"),
+    *("--output_dir", "gs://my-bucket/parquet"),
+    *("--dead_letter_topic", "projects/my-project/topics/dead-letters"),
+    *("--runner", "DataflowRunner", "--project", "my-project", "--region", "europe-west1"),
+    *("--temp_location", "gs://my-bucket/tmp", "--setup_file", str(ROOT / "setup.py")),
+]
+
+
+def build_pipeline(argv: list[str]) -> tuple[beam.Pipeline, PipelineOptions]:
+    settings, beam_flags = parse_settings(argv)
+    options = make_options(settings, beam_flags)
+    pipeline = beam.Pipeline(options=options)
+    write(build(read(pipeline, settings), settings), settings)
+    return pipeline, options
+
+
+@pytest.fixture(scope="module")
+def job() -> Iterator[Any]:
+    """The job as it would be sent: everything is real but the credentials and the request itself."""
+    jobs: list[Any] = []
+    with (
+        mock.patch.object(google.auth, "default", lambda *args, **kwargs: (AnonymousCredentials(), "my-project")),
+        mock.patch.object(gcsio.GcsIO, "is_soft_delete_enabled", lambda self, path: False),
+        mock.patch.object(apiclient.DataflowApplicationClient, "__init__", lambda self, *args, **kwargs: None),
+        mock.patch.object(apiclient.DataflowApplicationClient, "create_job", lambda self, job: jobs.append(job)),
+    ):
+        pipeline, _ = build_pipeline(LAUNCH)
+        pipeline.run()
+    yield jobs[0]
+
+
+def step_names(job: Any) -> list[str]:
+    """Our own steps by name; what is inside Beam's transforms is Beam's to name."""
+    names = {transform.unique_name for transform in job.proto_pipeline.components.transforms.values()}
+    return sorted(name for name in names if not name.startswith("ref_AppliedPTransform") and not _is_beams_own(name))
+
+
+def _is_beams_own(name: str) -> bool:
+    parts = name.split("/")
+    return any(part.startswith("Write") and part[5:6].isupper() for part in parts[1:-1]) or any(
+        part in ("MatchFiles", "ReadMessages", "PublishLetter", "CommitFiles", "SpreadRanges", "SumCounts")
+        for part in parts[:-1]
+    )
+
+
+@pytest.mark.slow
+def test_step_names_are_those_of_the_golden_file(job: Any) -> None:
+    """A stateful step that is renamed loses its state on update: a change here needs an update note in CHANGELOG.md."""
+    names = step_names(job)
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN_STEPS.write_text("\n".join(names) + "\n")
+
+    assert names == GOLDEN_STEPS.read_text().splitlines()
+
+
+@pytest.mark.slow
+def test_no_step_of_ours_is_named_after_a_line_number(job: Any) -> None:
+    assert not [name for name in step_names(job) if "lambda" in name]
+
+
+@pytest.mark.slow
+def test_what_travels_has_our_coders(job: Any) -> None:
+    components = job.proto_pipeline.components
+    grouped = [
+        transform
+        for transform in components.transforms.values()
+        if transform.spec.urn == "beam:transform:group_by_key:v1" and not _is_beams_own(transform.unique_name + "/x")
+    ]
+    names = {transform.unique_name for transform in grouped}
+
+    assert names == {"ResolveIdentities/GroupWorkspace"}
+    for transform in grouped:
+        coder = components.coders[components.pcollections[next(iter(transform.inputs.values()))].coder_id]
+        urns = [components.coders[part].spec.urn for part in coder.component_coder_ids]
+        assert urns[0] == "beam:coder:string_utf8:v1"
+        assert "StructCoder" in str(components.coders[coder.component_coder_ids[1]].spec.payload)
+
+
+@pytest.mark.slow
+def test_state_is_keyed_by_a_fast_and_deterministic_coder(job: Any) -> None:
+    components = job.proto_pipeline.components
+    stateful = {
+        transform.unique_name.split("/")[1]: transform
+        for transform in components.transforms.values()
+        if transform.spec.urn == "beam:transform:pardo:v1"
+        and beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload).state_specs
+        and not _is_beams_own(transform.unique_name + "/x")
+    }
+
+    assert set(stateful) == {"DropSeen", "GrowGraph"}
+    coder = components.coders[components.pcollections[next(iter(stateful["DropSeen"].inputs.values()))].coder_id]
+    assert components.coders[coder.component_coder_ids[0]].spec.urn == "beam:coder:varint:v1"
+
+
+def test_the_pipelines_set_the_options_that_they_need() -> None:
+    settings, beam_flags = parse_settings(LAUNCH)
+    options = make_options(settings, beam_flags)
+
+    assert options.view_as(StandardOptions).streaming
+    assert not options.view_as(SetupOptions).save_main_session
