@@ -1,1 +1,1 @@
-"""The two pipelines, and the only places that name Pub/Sub, BigQuery, files and HTTP: read, write, preflight, clients."""
+"""The pipelines, and the only places that name Pub/Sub, BigQuery and files: read, write_*, preflight, clients."""

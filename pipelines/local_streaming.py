@@ -1,8 +1,8 @@
 """What Beam 2.77's streaming DirectRunner (BundleBasedDirectRunner) needs to be of use on one machine.
 
-It pulls 10 messages a bundle, hard-coded, and every bundle costs each step about a millisecond. That is mended here, for
-local runs only, and nothing else is changed: like Beam's own, it acknowledges messages as soon as they are pulled, so
-what a crash interrupts is lost. It is for trying things out; Dataflow acknowledges what is committed.
+It pulls 10 messages a bundle, hard-coded, and every bundle costs each step about a millisecond. That is mended here,
+for local runs only, and nothing else is changed: like Beam's own, it acknowledges messages as soon as they are pulled,
+so what a crash interrupts is lost. It is for trying things out; Dataflow acknowledges what is committed.
 """
 
 import time
@@ -41,7 +41,7 @@ class _Subscriber:
 
 def prepare_streaming() -> None:
     """Mend the runner in this process; twice does no harm."""
-    evaluator = transform_evaluator._PubSubReadEvaluator
+    evaluator: Any = transform_evaluator._PubSubReadEvaluator
     if getattr(evaluator, "_is_prepared", False):
         return
     get_client = evaluator._get_subscriber_client

@@ -42,7 +42,7 @@ BYTES_READ = BytesRead()
 
 
 class ReadFiles(beam.PTransform):
-    """Read lines of files: `.jsonl` in ranges, side by side; `.jsonl.gz` each from its beginning. Gives `MessageBlock`."""
+    """Read lines of files: `.jsonl` in ranges, `.jsonl.gz` each from its beginning. Gives `MessageBlock`s."""
 
     def __init__(self, pattern: str) -> None:
         super().__init__()
@@ -50,13 +50,14 @@ class ReadFiles(beam.PTransform):
 
     def expand(self, begin: PBegin) -> PCollection:
         """Apply it to a pipeline."""
-        return (
+        blocks: PCollection = (
             begin
             | "MatchFiles" >> MatchFiles(self._pattern)
             | "SplitFiles" >> beam.ParDo(_SplitFileFn())
             | "SpreadRanges" >> beam.Reshuffle()
             | "ReadRanges" >> beam.ParDo(_ReadRangeFn())
         )
+        return blocks
 
 
 class ReadSubscription(beam.PTransform):
@@ -71,11 +72,12 @@ class ReadSubscription(beam.PTransform):
 
     def expand(self, begin: PBegin) -> PCollection:
         """Apply it to a pipeline."""
-        return (
+        blocks: PCollection = (
             begin
             | "ReadMessages" >> beam.io.ReadFromPubSub(subscription=self._subscription, with_attributes=True)
             | "BlockMessages" >> beam.ParDo(BlockMessagesFn(self._subscription))
         )
+        return blocks
 
 
 class BlockMessagesFn(beam.DoFn):
@@ -99,7 +101,7 @@ class BlockMessagesFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Give the last block."""
         if self._messages:
-            yield WindowedValue(self._block(), self._earliest, [GlobalWindow()])
+            yield WindowedValue(self._block(), self._earliest, (GlobalWindow(),))
 
     def _block(self) -> MessageBlock:
         messages, self._messages = self._messages, []
@@ -121,10 +123,12 @@ class _ReadRangeFn(beam.DoFn):
         path, start, end = file_range
         if end < 0:
             # opened raw and unpacked here, so that progress counts the bytes of the file
-            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
-                with gzip.open(_CountingReader(raw)) as unpacked:
-                    while lines := unpacked.readlines(BLOCK_BYTES):
-                        yield _block_lines(lines, path)
+            with (
+                FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw,
+                gzip.open(_CountingReader(raw)) as unpacked,
+            ):
+                while lines := unpacked.readlines(BLOCK_BYTES):
+                    yield _block_lines(lines, path)
             return
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
             yield _block_lines(_read_range(raw, start, end), path)
@@ -146,13 +150,13 @@ class _CountingReader(io.RawIOBase):
 
 
 def _is_compressed(path: str) -> bool:
-    return CompressionTypes.detect_compression_type(path) == CompressionTypes.GZIP
+    return bool(CompressionTypes.detect_compression_type(path) == CompressionTypes.GZIP)
 
 
 def _read_range(file: Any, start: int, end: int) -> list[bytes]:
     """The lines that begin in the range. One that begins at its very start belongs to it: the byte before tells."""
     file.seek(max(start - 1, 0))
-    data = file.read(end - max(start - 1, 0))
+    data: bytes = file.read(end - max(start - 1, 0))
     if start:
         newline = data.find(b"\n")
         if newline < 0:

@@ -12,8 +12,8 @@ from typing import Any
 
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
-from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.runners.runner import create_runner
 
 from pipelines.local_streaming import prepare_streaming
 from pipelines.settings import Settings, UsageError, build_parser, suggest_flag
@@ -53,7 +53,9 @@ def _check_runner(name: str) -> None:
     try:
         create_runner(name)
     except (ValueError, ImportError, AttributeError):
-        raise UsageError(f"--runner: Beam has no {name!r}; DirectRunner runs here, DataflowRunner in the cloud") from None
+        raise UsageError(
+            f"--runner: Beam has no {name!r}; DirectRunner runs here, DataflowRunner in the cloud"
+        ) from None
 
 
 def _refuse_unknown(beam_flags: Sequence[str]) -> None:
@@ -72,8 +74,8 @@ def _raise_usage_error(message: str) -> None:
     raise UsageError(message)
 
 
-def _all_subclasses(cls: type) -> list[Any]:
-    found = []
+def _all_subclasses(cls: Any) -> list[Any]:
+    found: list[Any] = []
     for subclass in cls.__subclasses__():
         if "_add_argparse_args" in vars(subclass):
             found.append(subclass)

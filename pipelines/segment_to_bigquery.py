@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import PBegin, PCollection
+from apache_beam.pvalue import PCollection
 
 from pipelines.clients import use_emulators
 from pipelines.preflight import check_world
@@ -56,12 +56,14 @@ def build(messages: PCollection, settings: Settings) -> Outputs:
     return Outputs(rows, dead_letters, counts)
 
 
-def read(pipeline: PBegin, settings: Settings) -> PCollection:
+def read(pipeline: beam.Pipeline, settings: Settings) -> PCollection:
     """The one input."""
+    messages: PCollection
     if settings.input_subscription is not None:
-        return pipeline | "ReadSubscription" >> ReadSubscription(settings.input_subscription)
-    assert settings.input_files is not None
-    return pipeline | "ReadFiles" >> ReadFiles(settings.input_files)
+        messages = pipeline | "ReadSubscription" >> ReadSubscription(settings.input_subscription)
+    else:
+        messages = pipeline | "ReadFiles" >> ReadFiles(str(settings.input_files))
+    return messages
 
 
 def write(outputs: Outputs, settings: Settings) -> None:

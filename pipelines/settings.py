@@ -71,8 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m pipelines.segment_to_bigquery",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Read Segment calls, validate and de-duplicate them, resolve who each is from, and write the tables\n"
-        "of people, activities and groups. From files it ends with the files; from Pub/Sub it runs on.",
+        description="Read Segment calls, validate and de-duplicate them, resolve who each is from, and write the\n"
+        "tables of people, activities and groups. From files it ends with the files; from Pub/Sub it runs on.",
         epilog="""examples:
   calls in a file to Parquet files, with nothing else running:
     python -m pipelines.segment_to_bigquery --input_files 'calls.jsonl' --output_dir out

@@ -10,15 +10,16 @@ from apache_beam.io.gcp.bigquery import BigQueryDisposition, WriteToBigQuery
 from apache_beam.io.gcp.bigquery_tools import RetryStrategy
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
-from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.outcomes import Outcome, OutcomeKey, outcome_key
 from schemas.rejections import DeadLetter, Reason
 from schemas.rows import Row, TableRows
 from schemas.tables import TABLES, beam_schema, load_table
+from transforms.logic.decode_json import decode_object
 from transforms.logic.read_timestamps import format_timestamp, read_timestamp
 from transforms.logic.shape_rows import FACT_TABLES
+from transforms.several_outputs import gives_several
 
 METHODS = ("STREAMING_INSERTS", "STORAGE_WRITE_API", "FILE_LOADS")
 
@@ -62,7 +63,7 @@ class WriteBigQuery(beam.PTransform):
         self._tables = tables
         self._method = method
 
-    @no_annotations  # Beam warns of outputs that are a NamedTuple
+    @gives_several
     def expand(self, rows: PCollection) -> Refused | None:
         """Apply it to a PCollection of `TableRows`; None if the method never gives rows back."""
         refused = tuple(part for table in self._tables if (part := self._write_table(rows, table)) is not None)
@@ -95,7 +96,10 @@ class WriteBigQuery(beam.PTransform):
         if self._method == "FILE_LOADS":
             return None
         read = _read_insert_error if self._method == "STREAMING_INSERTS" else _read_storage_error
-        return result.failed_rows_with_errors | f"Refused{label}" >> beam.ParDo(_ReadRefusedFn(table, read))
+        refused: PCollection = result.failed_rows_with_errors | f"Refused{label}" >> beam.ParDo(
+            _ReadRefusedFn(table, read)
+        )
+        return refused
 
 
 def bigquery_rows(table: str, rows: list[Row], method: str) -> Iterator[dict[str, Any]]:
@@ -115,7 +119,7 @@ _CONVERTERS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "FILE_LOADS": {
         "TIMESTAMP": format_timestamp,
         "BYTES": lambda data: base64.b64encode(data).decode(),
-        "JSON": json.loads,  # a load job reads JSON text as one JSON string
+        "JSON": decode_object,  # a load job would read JSON text as one JSON string
     },
     "STORAGE_WRITE_API": {"TIMESTAMP": lambda micros: Timestamp(micros=micros)},
 }

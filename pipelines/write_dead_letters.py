@@ -21,11 +21,12 @@ class PublishDeadLetters(beam.PTransform):
 
     def expand(self, dead_letters: PCollection) -> PCollection:
         """Apply it to a PCollection of `DeadLetter`."""
-        return (
+        published: PCollection = (
             dead_letters
             | "AddressLetter" >> beam.ParDo(_AddressLetterFn())
             | "PublishLetter" >> WriteToPubSub(self._topic, with_attributes=True)
         )
+        return published
 
 
 def address_letter(letter: DeadLetter) -> tuple[bytes, dict[str, str]]:

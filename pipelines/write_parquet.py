@@ -35,12 +35,13 @@ class WriteParquet(beam.PTransform):
         """Apply it to a PCollection of `TableRows`; gives the paths of the files."""
         if not rows.is_bounded:
             rows = rows | "WindowFiles" >> beam.WindowInto(FixedWindows(self._window_seconds))
-        return (
+        files: PCollection = (
             rows
             | "WriteHidden" >> beam.ParDo(_WriteHiddenFn(self._output_dir))
             | "CommitFiles" >> beam.Reshuffle()
             | "ShowFiles" >> beam.ParDo(_ShowFileFn())
         )
+        return files
 
 
 def parquet_table(table: str, rows: list[Row]) -> pa.Table:
@@ -90,7 +91,7 @@ class _WriteHiddenFn(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for table, window in list(self._rows):
-            yield WindowedValue(self._write(table, window), window.max_timestamp(), [window])
+            yield WindowedValue(self._write(table, window), window.max_timestamp(), (window,))
 
     def _write(self, table: str, window: Any) -> str:
         rows = self._rows.pop((table, window))

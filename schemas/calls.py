@@ -33,7 +33,7 @@ class SegmentCall(msgspec.Struct, array_like=True, omit_defaults=True, gc=False)
     timestamp: int
     received_at: int
     arrived_at: int
-    """When the message reached us: Pub/Sub's publish time; for a file, received_at. De-duplication and counts use it."""
+    """When the message reached us: Pub/Sub's publish time; for a file, received_at. Duplicates and counts go by it."""
     connection_id: str | None = None
     user_id: str | None = None
     anonymous_id: str | None = None
@@ -58,6 +58,10 @@ class SegmentCall(msgspec.Struct, array_like=True, omit_defaults=True, gc=False)
     """A JSON object."""
     payload: bytes | None = None
     """The message's bytes, kept only where a later step may still reject the call."""
+    attributes: dict[str, str] | None = None
+    """The message's attributes, kept with the payload."""
+    source: str | None = None
+    """Where the message was read, kept with the payload."""
     person_id: str | None = None
     """Set by ResolveIdentities."""
     identifier_type: str | None = None

@@ -39,7 +39,7 @@ class Rejected(Exception):  # noqa: N818 - a verdict on the message, not an erro
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-        """What is wrong, in words, with names of fields but no values: details are read by people who may not see PII."""
+        """What is wrong, with names of fields but no values: details are read by people who may not see PII."""
 
 
 class DeadLetter(msgspec.Struct, array_like=True, omit_defaults=True):

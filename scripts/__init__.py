@@ -1,0 +1,1 @@
+"""What people run: the demo, the tables, the local cloud. Not shipped."""

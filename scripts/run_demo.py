@@ -1,4 +1,4 @@
-"""The main job end to end on this machine: emulators, simulated calls, the streaming pipeline, and what an analyst asks."""
+"""The main job end to end on this machine: emulators, simulated calls, the pipeline as a stream, some questions."""
 
 import argparse
 import os
@@ -41,19 +41,21 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Who are our people?",
-        "SELECT first_name, emails[SAFE_OFFSET(0)] AS email, plan_name AS plan, anonymous_id_count AS devices "
-        "FROM (SELECT *, JSON_VALUE(traits, '$.plan') AS plan_name FROM `{d}.persons`) ORDER BY devices DESC, email LIMIT 5",
+        "SELECT first_name, emails[SAFE_OFFSET(0)] AS email, JSON_VALUE(traits, '$.plan') AS plan, "
+        "anonymous_id_count AS devices FROM `{d}.persons` ORDER BY devices DESC, email LIMIT 5",
     ),
     (
         "What did they do, before and after they signed up?",
-        "SELECT COALESCE(event, CONCAT('page: ', name)) AS activity, COUNT(*) AS calls, COUNT(DISTINCT person_id) AS people, "
-        "COUNTIF(user_id IS NULL AND person_id IS NOT NULL) AS while_anonymous FROM `{d}.person_activities` "
-        "GROUP BY activity ORDER BY calls DESC LIMIT 6",
+        "SELECT COALESCE(event, CONCAT('page: ', name)) AS activity, COUNT(*) AS calls, "
+        "COUNT(DISTINCT person_id) AS people, "
+        "COUNTIF(user_id IS NULL AND person_id IS NOT NULL) AS while_anonymous "
+        "FROM `{d}.person_activities` GROUP BY activity ORDER BY calls DESC LIMIT 6",
     ),
     (
         "Which groups do we have, and who is in them?",
         "SELECT g.name AS group_name, g.industry, g.employees, COUNT(m.person_id) AS people FROM `{d}.groups` g "
-        "LEFT JOIN `{d}.group_memberships` m USING (workspace_id, group_id) GROUP BY 1, 2, 3 ORDER BY people DESC, 1 LIMIT 5",
+        "LEFT JOIN `{d}.group_memberships` m USING (workspace_id, group_id) "
+        "GROUP BY 1, 2, 3 ORDER BY people DESC, 1 LIMIT 5",
     ),
     (
         "Who is in which audience now?",
@@ -82,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"[red]{failure}")
         if not failures:
             console.print(
-                f"[green]{len(simulated.payloads):,} messages published, each accounted for; {simulated.people:,} people. "
-                f"{time.monotonic() - started:.0f} s in all."
+                f"[green]{len(simulated.payloads):,} messages published, each accounted for; "
+                f"{simulated.people:,} people. {time.monotonic() - started:.0f} s in all."
             )
         if options.keep:
             _keep(console)
@@ -94,8 +96,8 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
         allow_abbrev=False,
-        description="Start Pub/Sub and BigQuery on this machine, publish simulated Segment calls, run the pipeline on them "
-        "as a stream, wait until every message is accounted for, show what came of them, and stop everything again.",
+        description="Start Pub/Sub and BigQuery on this machine, publish simulated Segment calls, run the pipeline on "
+        "them as a stream, wait until every message is accounted for, show what came of them, and stop everything.",
     )
     parser.add_argument("--calls", type=int, default=3000, help="messages to publish, about. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other people. Default: %(default)s")

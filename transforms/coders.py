@@ -40,7 +40,7 @@ class StructCoder(beam.coders.Coder):
         return self._struct_type
 
     @classmethod
-    def from_type_hint(cls, typehint: Any, registry: Any) -> "StructCoder":
+    def from_type_hint(cls, typehint: Any, registry: Any) -> Any:
         """What Beam asks for when it infers the coder of a PCollection."""
         return cls(typehint)
 

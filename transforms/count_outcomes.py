@@ -34,8 +34,12 @@ class CountOutcomes(beam.PTransform):
                 accumulation_mode=AccumulationMode.DISCARDING,
                 allowed_lateness=ALLOWED_LATENESS,
             )
-        rows = counts | "SumCounts" >> beam.CombinePerKey(sum) | "ShapeCount" >> beam.ParDo(_ShapeCountFn())
-        return rows if rows.is_bounded else rows | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
+        rows: PCollection = (
+            counts | "SumCounts" >> beam.CombinePerKey(sum) | "ShapeCount" >> beam.ParDo(_ShapeCountFn())
+        )
+        if not counts.is_bounded:
+            rows = rows | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
+        return rows
 
 
 class CountDeadLetters(beam.PTransform):
@@ -43,7 +47,8 @@ class CountDeadLetters(beam.PTransform):
 
     def expand(self, dead_letters: PCollection) -> PCollection:
         """Apply it to a PCollection of `DeadLetter`; gives `tuple[OutcomeKey, int]`."""
-        return dead_letters | "CountDeadLetter" >> beam.ParDo(_CountDeadLetterFn())
+        counts: PCollection = dead_letters | "CountDeadLetter" >> beam.ParDo(_CountDeadLetterFn())
+        return counts
 
 
 class _CountDeadLetterFn(beam.DoFn):

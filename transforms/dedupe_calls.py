@@ -9,14 +9,14 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
-from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Duration
 
-from schemas.calls import CallBlock
+from schemas.calls import CallBlock, SegmentCall
 from schemas.outcomes import Outcome, OutcomeKey
 from transforms.cached_log import LogCache
 from transforms.logic.count_calls import count_calls
 from transforms.logic.drop_repeats import SeenMessages, drop_repeats
+from transforms.several_outputs import gives_several
 
 MICROS_A_SECOND = 1_000_000
 
@@ -42,7 +42,7 @@ class DedupeCalls(beam.PTransform):
         super().__init__()
         self._horizon_micros = horizon_seconds * MICROS_A_SECOND
 
-    @no_annotations  # Beam warns of outputs that are a NamedTuple
+    @gives_several
     def expand(self, calls: PCollection) -> DedupedCalls:
         """Apply it to a PCollection of `tuple[int, CallBlock]`, keyed by shard."""
         if calls.is_bounded:
@@ -65,7 +65,8 @@ class _DropRepeatsFn(beam.DoFn):
     def process(
         self, group: tuple[int, Iterable[CallBlock]]
     ) -> Iterator[CallBlock | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]]:
-        kept, repeats = [], []
+        kept: list[SegmentCall] = []
+        repeats: list[SegmentCall] = []
         arrived = (call for block in group[1] for call in block.calls)
         for call, is_repeat in drop_repeats(arrived, self._horizon_micros):
             (repeats if is_repeat else kept).append(call)
@@ -85,8 +86,9 @@ _SEEN: LogCache[SeenMessages] = LogCache(capacity=4096)
 
 
 class _DropSeenFn(beam.DoFn):
-    """Remembers, per shard, every message that was kept: 24 bytes each, for the horizon after its arrival and at most
-    half of it longer. The timer forgets, when the watermark has passed the horizon.
+    """Remembers, per shard, every message that was kept: 24 bytes each.
+
+    For the horizon after its arrival, and at most half of it longer; the timer forgets, when the watermark has passed.
     """
 
     SEEN = BagStateSpec("seen", BytesCoder())

@@ -8,12 +8,12 @@ from zlib import crc32
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
-from apache_beam.typehints.decorators import no_annotations
 
 from schemas.calls import CallBlock
 from schemas.messages import Message, MessageBlock
 from schemas.rejections import DeadLetter, Reason, Rejected
-from transforms.logic.parse_call import parse_call
+from transforms.logic.parse_call import parse_call, peek_call
+from transforms.several_outputs import gives_several
 
 # De-duplication is keyed by shard: enough of them to spread over the workers of a large job, few enough that a block of
 # a thousand calls still gives each shard a block worth shuffling. Part of the state's key: changing it forgets what was
@@ -30,7 +30,7 @@ class ParsedCalls(NamedTuple):
     """`DeadLetter`."""
 
 
-class MostlyRejected(RuntimeError):
+class MostlyRejectedError(RuntimeError):
     """Nearly every message is rejected: something is misconfigured, and going on would drain the topic."""
 
 
@@ -49,17 +49,17 @@ class RejectionLimit:
         self._lock = threading.Lock()
 
     def observe(self, seen: int, rejected: int) -> None:
-        """Count a block. Raises `MostlyRejected` over the limit, once the sample is large enough to tell."""
+        """Count a block. Raises `MostlyRejectedError` over the limit, once the sample is large enough to tell."""
         with self._lock:
             if self._seen > 10 * self._sample:
                 self._seen, self._rejected = self._seen / 2, self._rejected / 2
             self._seen += seen
             self._rejected += rejected
             if self._seen >= self._sample and 100 * self._rejected > self._percent * self._seen:
-                raise MostlyRejected(
+                raise MostlyRejectedError(
                     f"{self._rejected:,.0f} of the last {self._seen:,.0f} messages were rejected, more than "
-                    f"{self._percent:g} % (--max_rejected_percent). Is this the right input? The messages of the failed "
-                    "bundle were not acknowledged."
+                    f"{self._percent:g} % (--max_rejected_percent). Is this the right input? The messages of "
+                    "the failed bundle were not acknowledged."
                 )
 
 
@@ -73,7 +73,7 @@ class ParseCalls(beam.PTransform):
         super().__init__()
         self._fn = _ParseCallFn(default_workspace_id, max_call_bytes, max_rejected_percent)
 
-    @no_annotations  # Beam warns of outputs that are a NamedTuple
+    @gives_several
     def expand(self, messages: PCollection) -> ParsedCalls:
         """Apply it to a PCollection of `MessageBlock`."""
         parsed = messages | "ParseCall" >> beam.ParDo(self._fn).with_outputs("dead_letters", main="calls")
@@ -102,6 +102,8 @@ class _ParseCallFn(beam.DoFn):
             except Rejected as verdict:
                 letters.append(self._bury(message, block, verdict))
                 continue
+            if call.payload is not None:
+                call.attributes, call.source = dict(message.attributes), block.source
             shard = crc32(call.message_id.encode()) % SHARDS
             shards.setdefault(shard, CallBlock([])).calls.append(call)
         self._limit.observe(len(block.messages), len(letters))
@@ -112,6 +114,7 @@ class _ParseCallFn(beam.DoFn):
 
     def _bury(self, message: Message, block: MessageBlock, verdict: Rejected) -> DeadLetter:
         self._rejected[verdict.reason].inc()
+        call_type, message_id = peek_call(message.payload)
         return DeadLetter(
             message.payload,
             "ParseCalls",
@@ -120,6 +123,8 @@ class _ParseCallFn(beam.DoFn):
             block.read_at if message.published_at is None else message.published_at,
             message.attributes.get("workspace_id") or self._default_workspace_id,
             message.attributes.get("connection_id") or None,
-            attributes=dict(message.attributes),
-            source=block.source,
+            call_type,
+            message_id,
+            dict(message.attributes),
+            block.source,
         )

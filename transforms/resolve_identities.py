@@ -11,7 +11,6 @@ from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
-from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Duration
 
 from schemas.calls import CallBlock
@@ -23,6 +22,7 @@ from transforms.logic.identify_callers import find_links, split_by_workspace
 from transforms.logic.identity_graph import IdentityGraph, resolve_links
 from transforms.logic.resolve_callers import ResolvedCallers, resolve_callers
 from transforms.logic.shape_rows import shape_identities
+from transforms.several_outputs import gives_several
 
 NOBODY = Persons(0, {})
 
@@ -53,7 +53,7 @@ class ResolveIdentities(beam.PTransform):
         super().__init__()
         self._window_seconds = window_seconds
 
-    @no_annotations  # Beam warns of outputs that are a NamedTuple
+    @gives_several
     def expand(self, calls: PCollection) -> ResolvedCalls:
         """Apply it to a PCollection of `CallBlock`."""
         if calls.is_bounded:
@@ -164,8 +164,8 @@ _LINKS_DECODER = msgspec.msgpack.Decoder(LinkBlock)
 class _GrowGraphFn(beam.DoFn):
     """Remembers, per workspace, every link that ever taught something new, for ever: people come back after years.
 
-    All of a workspace passes through one key. That is right for one worker's load and no more; a graph that is spread by
-    identifier takes this step's place without a change around it.
+    All of a workspace passes through one key. That is right for one worker's load and no more; a graph that is spread
+    by identifier takes this step's place without a change around it.
     """
 
     LINKS = BagStateSpec("links", BytesCoder())
@@ -196,6 +196,10 @@ class _GrowGraphFn(beam.DoFn):
         self._counters.count(resolved)
         yield CallBlock(resolved.calls)
         if rows:
-            yield TaggedOutput("identities", TableRows("identities", rows))
+            changes: TaggedOutput[Literal["identities"], TableRows] = TaggedOutput(
+                "identities", TableRows("identities", rows)
+            )
+            yield changes
         for letter in resolved.dead_letters:
-            yield TaggedOutput("dead_letters", letter)
+            rejected: TaggedOutput[Literal["dead_letters"], DeadLetter] = TaggedOutput("dead_letters", letter)
+            yield rejected

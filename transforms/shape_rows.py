@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
-from apache_beam.typehints.decorators import no_annotations
 
 from schemas.calls import CallBlock
 from schemas.outcomes import Outcome, OutcomeKey
@@ -14,6 +13,7 @@ from schemas.rejections import DeadLetter
 from schemas.rows import Row, TableRows
 from transforms.logic.count_calls import count_calls
 from transforms.logic.shape_rows import shape_call, shape_dead_letter
+from transforms.several_outputs import gives_several
 
 
 class ShapedRows(NamedTuple):
@@ -28,7 +28,7 @@ class ShapedRows(NamedTuple):
 class ShapeRows(beam.PTransform):
     """Turn resolved calls into rows."""
 
-    @no_annotations  # Beam warns of outputs that are a NamedTuple
+    @gives_several
     def expand(self, calls: PCollection) -> ShapedRows:
         """Apply it to a PCollection of `CallBlock`."""
         shaped = calls | "ShapeCall" >> beam.ParDo(_ShapeCallFn()).with_outputs("counts", main="rows")
@@ -44,7 +44,8 @@ class ShapeDeadLetters(beam.PTransform):
 
     def expand(self, dead_letters: PCollection) -> PCollection:
         """Apply it to a PCollection of `DeadLetter`; gives `TableRows`."""
-        return dead_letters | "ShapeDeadLetter" >> beam.ParDo(self._fn)
+        rows: PCollection = dead_letters | "ShapeDeadLetter" >> beam.ParDo(self._fn)
+        return rows
 
 
 class _ShapeCallFn(beam.DoFn):

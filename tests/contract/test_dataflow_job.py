@@ -1,7 +1,6 @@
 """What would be launched on Dataflow, built without contacting the cloud: the steps' names and what is shipped."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,18 +39,18 @@ def build_pipeline(argv: list[str]) -> tuple[beam.Pipeline, PipelineOptions]:
 
 
 @pytest.fixture(scope="module")
-def job() -> Iterator[Any]:
+def job() -> Any:
     """The job as it would be sent: everything is real but the credentials and the request itself."""
     jobs: list[Any] = []
     with (
-        mock.patch.object(google.auth, "default", lambda *args, **kwargs: (AnonymousCredentials(), "my-project")),
-        mock.patch.object(gcsio.GcsIO, "is_soft_delete_enabled", lambda self, path: False),
-        mock.patch.object(apiclient.DataflowApplicationClient, "__init__", lambda self, *args, **kwargs: None),
-        mock.patch.object(apiclient.DataflowApplicationClient, "create_job", lambda self, job: jobs.append(job)),
+        mock.patch.object(google.auth, "default", return_value=(AnonymousCredentials(), "my-project")),
+        mock.patch.object(gcsio.GcsIO, "is_soft_delete_enabled", return_value=False),
+        mock.patch.object(apiclient.DataflowApplicationClient, "__init__", return_value=None),
+        mock.patch.object(apiclient.DataflowApplicationClient, "create_job", side_effect=jobs.append),
     ):
         pipeline, _ = build_pipeline(LAUNCH)
         pipeline.run()
-    yield jobs[0]
+    return jobs[0]
 
 
 def step_names(job: Any) -> list[str]:

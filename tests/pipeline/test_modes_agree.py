@@ -27,13 +27,14 @@ def received_at(payload: bytes) -> float:
 def stream(payloads: list[bytes], waves: int) -> TestStream:
     """The payloads in the order of receipt, published when they were received, in some waves of the watermark."""
     arrivals = sorted(((received_at(payload), payload) for payload in payloads), key=lambda arrival: arrival[0])
-    story = TestStream().advance_watermark_to(0)
+    story: TestStream = TestStream().advance_watermark_to(0)
     size = len(arrivals) // waves + 1
     for start in range(0, len(arrivals), size):
         wave = arrivals[start : start + size]
         story = story.add_elements([TimestampedValue(PubsubMessage(payload, {}), at) for at, payload in wave])
         story = story.advance_watermark_to(wave[-1][0])
-    return story.advance_watermark_to_infinity()
+    story.advance_watermark_to_infinity()  # adds to the story itself
+    return story
 
 
 def comparable(told: Told, table: str) -> list[str]:

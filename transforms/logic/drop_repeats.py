@@ -72,7 +72,7 @@ class SeenMessages:
 
 def message_key(call: SegmentCall) -> bytes:
     """16 bytes that stand for the workspace and the messageId: a digest, so that state costs the same for any id."""
-    return blake2b(f"{call.workspace_id}\n{call.message_id}".encode(), digest_size=16).digest()
+    return blake2b(f"{len(call.workspace_id)} {call.workspace_id}{call.message_id}".encode(), digest_size=16).digest()
 
 
 def arrival_order(call: SegmentCall) -> tuple[int | str, ...]:

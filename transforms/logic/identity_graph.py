@@ -1,4 +1,4 @@
-"""The identity graph of one workspace: emails and user_ids that belong together, and the anonymous_ids that hang on them.
+"""The identity graph of one workspace: emails and user_ids in components, anonymous_ids hanging on them.
 
 Every rule takes a minimum or a union over what was seen, and both are indifferent to order and repetition; that is why
 any permutation, repetition or split of the same links ends in the same persons with the same ids (contract section 4).

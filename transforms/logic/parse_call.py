@@ -1,7 +1,7 @@
 """From a message's bytes to a Segment call, or to the reason why it is none.
 
-https://segment.com/docs/connections/spec/. Total: for any bytes a `SegmentCall` or `Rejected`, and every call that comes
-out also survives its coder.
+https://segment.com/docs/connections/spec/. Total: for any bytes a `SegmentCall` or `Rejected`, and every call that
+comes out also survives its coder.
 """
 
 import re
@@ -30,8 +30,8 @@ MAX_CALL_BYTES = 32 * 1024
 # https://segment.com/docs/guides/duplicate-data/: a messageId has at most 100 characters.
 MAX_MESSAGE_ID_CHARACTERS = 100
 
-# BigQuery's JSON nests 500 deep at most (https://cloud.google.com/bigquery/quotas#json); Python's decoders recurse on the
-# stack that Beam already uses, so the bound is lower: what passes here can be decoded anywhere.
+# BigQuery's JSON nests 500 deep at most (https://cloud.google.com/bigquery/quotas#json); Python's decoders recurse on
+# the stack that Beam already uses, so the bound is lower: what passes here can be decoded anywhere.
 MAX_NESTING = 200
 
 # How a call got here, not what it says. A client that sends the same call again changes these and nothing else.
@@ -78,6 +78,11 @@ class _Wire(msgspec.Struct, rename="camel", gc=False):
     context: msgspec.Raw = _EMPTY
 
 
+class _Peek(msgspec.Struct, rename="camel", gc=False):
+    type: Any = None
+    message_id: Any = None
+
+
 class _EmailTrait(msgspec.Struct, gc=False):
     email: str | None = None
 
@@ -89,6 +94,7 @@ class _ContextIds(msgspec.Struct, gc=False):
 
 _WIRE = msgspec.json.Decoder(_Wire)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_PEEK = msgspec.json.Decoder(_Peek)
 _EMAIL_TRAIT = msgspec.json.Decoder(_EmailTrait)
 _CONTEXT_IDS = msgspec.json.Decoder(_ContextIds)
 _ANY = msgspec.json.Decoder()
@@ -144,6 +150,17 @@ def parse_call(
     )
 
 
+def peek_call(payload: bytes) -> tuple[str | None, str | None]:
+    """The type and the messageId of a message that was rejected, each None where it is not there to read."""
+    try:
+        peek = _PEEK.decode(payload)
+    except (ValueError, RecursionError):  # every error of the decoder is a ValueError but one
+        return None, None
+    call_type = peek.type if isinstance(peek.type, str) and peek.type in _TYPES else None
+    message_id = peek.message_id if isinstance(peek.message_id, str) else None
+    return call_type, message_id if message_id and len(message_id) <= MAX_MESSAGE_ID_CHARACTERS else None
+
+
 def normalise_email(value: object) -> str | None:
     """Lower-cased and trimmed, as identities are compared; None if it is no email."""
     if not isinstance(value, str):
@@ -153,7 +170,7 @@ def normalise_email(value: object) -> str | None:
 
 
 def _read_wire(payload: bytes) -> _Wire:
-    """The fields of a valid call: the strict decoder first, and only for what it refuses the one that names the reason."""
+    """The fields of a valid call: by the strict decoder, and what that refuses field by field, to name the reason."""
     if payload.count(b"{") + payload.count(b"[") > MAX_NESTING and _nesting(payload) > MAX_NESTING:
         raise Rejected(Reason.BAD_REQUEST, f"nested more than {MAX_NESTING} deep")
     try:
@@ -241,7 +258,7 @@ def _body(wire: _Wire) -> msgspec.Raw:
 
 
 def _caller_email(wire: _Wire, context_email: object) -> str | None:
-    """traits.email, else context.traits.email, else a userId that is one. The traits of a group are not the caller's."""
+    """traits.email, context.traits.email, or a userId that is one. A group's traits are not the caller's."""
     traits_email = _decode_leniently(_EMAIL_TRAIT, wire.traits, "email") if wire.type == CallType.IDENTIFY else None
     return normalise_email(traits_email) or normalise_email(context_email) or normalise_email(wire.user_id)
 

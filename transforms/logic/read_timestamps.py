@@ -15,8 +15,8 @@ _MICROSECOND = timedelta(microseconds=1)
 MIN_MICROS = -62_135_596_800_000_000
 MAX_MICROS = 253_402_300_799_999_999
 
-# A client whose clock runs ahead may date its calls a little into the future (a day covers time zones that were mistaken
-# for UTC); rows that are years ahead break every model that takes max(timestamp): contract section 2.
+# A client whose clock runs ahead may date its calls a little into the future (a day covers time zones that were
+# mistaken for UTC); rows that are years ahead break every model that takes max(timestamp): contract section 2.
 MAX_FUTURE_MICROS = 24 * 3600 * 1_000_000
 
 

@@ -36,12 +36,18 @@ _read_call = attrgetter(*_CALL)
 _read_caller = attrgetter(*_CALLER, *_TIMES)
 
 FACT_COLUMNS = {
-    "activities": (*_CALL, "type", "event", "event_text", "name", "category", "group_id", *_CALLER, *_TIMES)
-    + ("properties", "context", *CONTEXT_COLUMNS),
-    "identifies": (*_CALL, *_CALLER, *_TIMES, "traits", "trait_updates")
-    + (*trait_columns("identifies"), "context", *CONTEXT_COLUMNS),
-    "group_identifies": (*_CALL, "group_id", *_CALLER, *_TIMES, "traits", "trait_updates")
-    + (*trait_columns("group_identifies"), "context", *CONTEXT_COLUMNS),
+    "activities": (
+        *(*_CALL, "type", "event", "event_text", "name", "category", "group_id", *_CALLER, *_TIMES),
+        *("properties", "context", *CONTEXT_COLUMNS),
+    ),
+    "identifies": (
+        *(*_CALL, *_CALLER, *_TIMES, "traits", "trait_updates"),
+        *(*trait_columns("identifies"), "context", *CONTEXT_COLUMNS),
+    ),
+    "group_identifies": (
+        *(*_CALL, "group_id", *_CALLER, *_TIMES, "traits", "trait_updates"),
+        *(*trait_columns("group_identifies"), "context", *CONTEXT_COLUMNS),
+    ),
     "aliases": (*_CALL, "previous_id", *_CALLER, *_TIMES, "context"),
     "erasure_requests": (*_CALL, *_CALLER, *_TIMES),
 }
@@ -113,8 +119,8 @@ def shape_count(key: OutcomeKey, count: int) -> Row:
 def _shape_membership(call: SegmentCall) -> Row | None:
     """A row of `audience_memberships` if Engage sent the call for an audience.
 
-    https://segment.com/docs/engage/using-engage-data/. As a track the key stands in `audience_key`; as an identify it is
-    the trait that the computation_key names, else the only one that is true or false.
+    https://segment.com/docs/engage/using-engage-data/. As a track the key stands in `audience_key`; as an identify it
+    is the trait that the computation_key names, else the only one that is true or false.
     """
     personas = decode_object(call.context).get("personas")
     if not isinstance(personas, dict) or personas.get("computation_class") != "audience":

@@ -15,6 +15,9 @@ from schemas.tables import load_table
 from transforms.logic.read_timestamps import read_timestamp
 from transforms.logic.snake_case import snake_case
 
+# https://cloud.google.com/bigquery/docs/schemas#column_names
+MAX_NAME_CHARACTERS = 300
+
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
 Reader: TypeAlias = Callable[[object], object]
@@ -71,13 +74,14 @@ class ShapedTraits(NamedTuple):
 def flatten_traits(traits: Mapping[str, Any]) -> dict[str, Any]:
     """Trait name in snake_case -> value, nested objects joined with `_`; arrays stay whole.
 
-    Where two sent names give one (`firstName`, `first_name`), the one sent last wins; a name without any ASCII letter or
-    digit keeps its own spelling.
+    Where two sent names give one (`firstName`, `first_name`), the one sent last wins; a name without any ASCII letter
+    or digit keeps its own spelling. Behind a name that no column could have an object stays whole: else one long
+    name could be repeated for each of thousands of leaves.
     """
     flat: dict[str, Any] = {}
     for name, value in traits.items():
         column = snake_case(name) or name
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and len(column) <= MAX_NAME_CHARACTERS:
             for inner, inner_value in flatten_traits(value).items():
                 flat[f"{column}_{inner}"] = inner_value
         else:
