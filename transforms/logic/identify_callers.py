@@ -9,7 +9,7 @@ from schemas.identities import IdentifierType, Link, LinkBlock
 # Values that clients send when they know nobody. Segment suggests the first three and `anonymous`
 # (https://segment.com/docs/unify/identity-resolution/identity-resolution-settings/#blocked-values); the others are what
 # JavaScript makes of nothing.
-BLOCKED = re.compile(r"\s*|[0-]*|-1|null|none|undefined|anonymous|unknown|\[object Object\]|nan", re.IGNORECASE)
+BLOCKED = re.compile(r"[0-]*|-1|null|none|undefined|anonymous|unknown|\[object Object\]|nan", re.IGNORECASE)
 
 
 def is_blocked(identifier: str) -> bool:
