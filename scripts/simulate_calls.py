@@ -4,8 +4,10 @@ A part is built with Segment's own library, segment-analytics-python; to all is 
 they hand a call on (receivedAt, originalTimestamp), since the pipeline reads what they send.
 """
 
+import argparse
 import json
 import random
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -203,3 +205,21 @@ def _context(person: _Person) -> dict[str, Any]:
 
 def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def main() -> None:
+    """Print calls, one a line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.simulate_calls",
+        allow_abbrev=False,
+        description="Print simulated Segment calls, one a line.",
+    )
+    parser.add_argument("--calls", type=int, default=1000, help="about how many. Default: %(default)s")
+    parser.add_argument("--seed", type=int, default=7, help="another seed gives other people. Default: %(default)s")
+    options = parser.parse_args()
+    for payload in simulate_calls(options.calls, options.seed, datetime.now(UTC)).payloads:
+        sys.stdout.buffer.write(payload + b"\n")
+
+
+if __name__ == "__main__":
+    main()
