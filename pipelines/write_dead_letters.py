@@ -8,8 +8,12 @@ from apache_beam.pvalue import PCollection
 
 from schemas.rejections import DeadLetter
 
-# Pub/Sub refuses attribute values over 1,024 bytes: https://cloud.google.com/pubsub/quotas#resource_limits
+# Pub/Sub refuses more than this, and attributes whose names begin with "goog": what it sets itself arrives with them.
+# https://cloud.google.com/pubsub/quotas#resource_limits
+MAX_DATA_BYTES = 10_000_000
+MAX_ATTRIBUTES = 100
 MAX_ATTRIBUTE_BYTES = 1024
+_RESERVED = "goog"
 
 
 class PublishDeadLetters(beam.PTransform):
@@ -30,14 +34,22 @@ class PublishDeadLetters(beam.PTransform):
 
 
 def address_letter(letter: DeadLetter) -> tuple[bytes, dict[str, str]]:
-    """The message's data and attributes."""
-    attributes = dict(letter.attributes) | {
+    """The message's data and attributes, within what Pub/Sub takes: one letter over it would stop the whole job.
+
+    Only a line of a file can be longer than a message: it is cut, and `dead_letter_payload_bytes` says so.
+    """
+    ours = {
         "workspace_id": letter.workspace_id,
         "dead_letter_step": letter.step,
         "dead_letter_reason": letter.reason,
         "dead_letter_detail": letter.detail,
     }
-    return letter.payload, {name: _truncate(value) for name, value in attributes.items()}
+    if len(letter.payload) > MAX_DATA_BYTES:
+        ours["dead_letter_payload_bytes"] = str(len(letter.payload))
+    theirs = [name for name in letter.attributes if name not in ours and not name.startswith(_RESERVED)]
+    theirs.sort(key=lambda name: name != "connection_id" and name != "received_at")  # what a replay needs comes first
+    attributes = {name: letter.attributes[name] for name in theirs[: MAX_ATTRIBUTES - len(ours)]} | ours
+    return letter.payload[:MAX_DATA_BYTES], {name: _truncate(value) for name, value in attributes.items()}
 
 
 def _truncate(value: str) -> str:

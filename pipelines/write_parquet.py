@@ -15,8 +15,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 from schemas.rows import Row, TableRows
 from schemas.tables import TABLES, arrow_schema, load_table
 
-# Rows that are gathered for one file at most, so that they fit in memory.
-ROWS_A_FILE = 100_000
+# Rows that are gathered for one row group: as Python values they take ten times what they take in the file.
+ROWS_A_GROUP = 10_000
+
+_COMPRESSION = "zstd"
+_MIME_TYPE = "application/vnd.apache.parquet"
 
 
 class WriteParquet(beam.PTransform):
@@ -54,8 +57,8 @@ def parquet_table(table: str, rows: list[Row]) -> pa.Table:
 
 def write_parquet_file(path: str, table: pa.Table) -> None:
     """One file, on any file system that Beam knows."""
-    with FileSystems.create(path, mime_type="application/vnd.apache.parquet") as file:
-        pq.write_table(table, file, compression="zstd")
+    with FileSystems.create(path, mime_type=_MIME_TYPE) as file:
+        pq.write_table(table, file, compression=_COMPRESSION)
 
 
 def complete_folders(output_dir: str) -> None:
@@ -76,30 +79,54 @@ def make_folder(folder: str) -> None:
             raise
 
 
+class _HiddenFile:
+    """A Parquet file that is being written under a hidden name, a row group at a time."""
+
+    def __init__(self, output_dir: str, table: str) -> None:
+        folder = FileSystems.join(output_dir, table)
+        make_folder(folder)
+        self.path = FileSystems.join(folder, f".part-{uuid.uuid4().hex}.parquet")
+        self._table = table
+        self._file = FileSystems.create(self.path, mime_type=_MIME_TYPE)
+        self._writer = pq.ParquetWriter(self._file, arrow_schema(load_table(table)), compression=_COMPRESSION)
+        self._rows: list[Row] = []
+
+    def add(self, rows: list[Row]) -> None:
+        """Write the rows, once they are enough for a group."""
+        self._rows += rows
+        if len(self._rows) >= ROWS_A_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the rest; the file is whole."""
+        self._flush()
+        self._writer.close()
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(parquet_table(self._table, self._rows))
+            self._rows = []
+
+
 class _WriteHiddenFn(beam.DoFn):
     def __init__(self, output_dir: str) -> None:
         self._output_dir = output_dir
 
     def start_bundle(self) -> None:
-        self._rows: dict[tuple[str, Any], list[Row]] = {}
+        self._files: dict[tuple[str, Any], _HiddenFile] = {}
 
-    def process(self, rows: TableRows, window: Any = beam.DoFn.WindowParam) -> Iterator[str]:
-        gathered = self._rows.setdefault((rows.table, window), [])
-        gathered += rows.rows
-        if len(gathered) >= ROWS_A_FILE:
-            yield self._write(rows.table, window)
+    def process(self, rows: TableRows, window: Any = beam.DoFn.WindowParam) -> Iterable[str]:
+        key = rows.table, window
+        if key not in self._files:
+            self._files[key] = _HiddenFile(self._output_dir, rows.table)
+        self._files[key].add(rows.rows)
+        return ()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for table, window in list(self._rows):
-            yield WindowedValue(self._write(table, window), window.max_timestamp(), (window,))
-
-    def _write(self, table: str, window: Any) -> str:
-        rows = self._rows.pop((table, window))
-        folder = FileSystems.join(self._output_dir, table)
-        make_folder(folder)
-        hidden = FileSystems.join(folder, f".part-{uuid.uuid4().hex}.parquet")
-        write_parquet_file(hidden, parquet_table(table, rows))
-        return hidden
+        for (_, window), file in self._files.items():
+            file.close()
+            yield WindowedValue(file.path, window.max_timestamp(), (window,))
 
 
 class _ShowFileFn(beam.DoFn):

@@ -13,8 +13,9 @@ _HEAD = """# Tables and views
 Generated from `schemas/tables/*.json` and the first comment of `schemas/views/*.sql` by
 `python -m scripts.describe_tables > docs/tables.md`: change those, not this page.
 
-Names are Segment's snake_case. Which dead letter has which `reason`: [dead letters](dead_letters.md). Facts keep the
-identifiers that were sent and the person who was known when they were written; the views give today's person.
+Names are Segment's snake_case. The reasons in `dead_letters` and `counts` are explained in
+[dead letters](dead_letters.md). Facts keep the identifiers that were sent and the person who was known when they were
+written; the views give today's person.
 """
 
 

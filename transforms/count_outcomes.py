@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
-from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
+from apache_beam.transforms.trigger import AccumulationMode, AfterProcessingTime, AfterWatermark
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from schemas.outcomes import OutcomeKey
@@ -30,7 +30,7 @@ class CountOutcomes(beam.PTransform):
         if not counts.is_bounded:
             counts = counts | "WindowCounts" >> beam.WindowInto(
                 FixedWindows(self._window_seconds),
-                trigger=AfterWatermark(late=AfterCount(1)),
+                trigger=AfterWatermark(late=AfterProcessingTime(self._window_seconds)),
                 accumulation_mode=AccumulationMode.DISCARDING,
                 allowed_lateness=ALLOWED_LATENESS,
             )

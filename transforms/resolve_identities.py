@@ -8,7 +8,7 @@ import msgspec
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
-from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
+from apache_beam.transforms.trigger import AccumulationMode, AfterProcessingTime, AfterWatermark
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.timestamp import Duration
@@ -80,7 +80,7 @@ class ResolveIdentities(beam.PTransform):
             | "WindowByArrival"
             >> beam.WindowInto(
                 FixedWindows(self._window_seconds),
-                trigger=AfterWatermark(late=AfterCount(1)),
+                trigger=AfterWatermark(late=AfterProcessingTime(self._window_seconds)),
                 accumulation_mode=AccumulationMode.DISCARDING,
                 allowed_lateness=ALLOWED_LATENESS,
             )

@@ -39,6 +39,7 @@ def stateful_steps() -> dict[str, set[str]]:
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, type) and issubclass(value, beam.DoFn) and value.__module__ == module.name:
                 specs = {spec.name for spec in vars(value).values() if isinstance(spec, StateSpec | TimerSpec)}
+                specs = {name.removeprefix("ts-") for name in specs}  # Beam's prefix for timers
                 if specs:
                     steps[value.__name__.strip("_").removesuffix("Fn")] = specs
     return steps
@@ -66,7 +67,8 @@ def test_every_reason_has_a_row_and_every_row_a_reason() -> None:
 
 
 def test_every_flag_is_documented() -> None:
-    pages = "\n".join(page.read_text() for page in PAGES if page == ROOT / "README.md" or DOCS in page.parents)
+    written = [page for page in PAGES if page == ROOT / "README.md" or DOCS in page.parents]
+    pages = "\n".join(page.read_text() for page in written if page.name != "tables.md")  # that one is generated
     flags = {flag for action in build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
     missing = sorted(flag for flag in flags - {"--help"} if not re.search(rf"{flag}(?!\w)", pages))
 
