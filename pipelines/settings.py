@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from transforms.logic.parse_call import MAX_CALL_BYTES
 DAY_SECONDS = 24 * 3600
 MAX_HORIZON_DAYS = 30
 BIGQUERY_METHODS = ("STREAMING_INSERTS", "STORAGE_WRITE_API", "FILE_LOADS")
+
+
+# What Beam's Pub/Sub reader and writer take for a project (apache_beam.io.gcp.pubsub).
+_PROJECT = re.compile(r"[a-z][-a-z0-9:.]{4,61}[a-z0-9]")
 
 
 class UsageError(Exception):
@@ -165,3 +170,5 @@ def _check_resource(flag: str, name: str | None, kind: str) -> None:
     parts = name.split("/")
     if len(parts) != 4 or parts[0] != "projects" or parts[2] != kind or not all(parts):
         raise UsageError(f"{flag} {name!r} is not of the form projects/PROJECT/{kind}/NAME")
+    if not _PROJECT.fullmatch(parts[1]):
+        raise UsageError(f"{flag}: {parts[1]!r} is no project id: 6 to 63 lower-case letters, digits and hyphens")

@@ -38,7 +38,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["--input_files", "x", "--input_subscription", SUBSCRIPTION, "--output_dir", "out"], "exactly one input"),
         (["--input_files", "x"], "at least one output"),
         (["--input_subscription", "calls", "--output_dir", "out"], "projects/PROJECT/subscriptions/NAME"),
-        (["--input_subscription", "projects/p/subscriptions/calls", "--output_dir", "out"], "project"),
+        (["--input_subscription", "projects/p/subscriptions/calls", "--output_dir", "out"], "'p' is no project id"),
         (["--input_files", "x", "--output_dataset", "segment"], "PROJECT.DATASET"),
         (["--input_files", "x", "--output_dir", "out", "--dead_letter_topic", "t"], "projects/PROJECT/topics/NAME"),
         (["--input_files", "x", "--output_dir", "out", "--dedupe_horizon_seconds", "0"], "--dedupe_horizon_seconds"),
