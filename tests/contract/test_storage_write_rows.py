@@ -1,4 +1,4 @@
-"""Rows for STORAGE_WRITE_API pass Beam's own conversion, as far as Python goes; what follows is Java's and a cloud's."""
+"""Rows for STORAGE_WRITE_API pass Beam's own conversion, as far as Python goes; what follows needs Java and a cloud."""
 
 import json
 from typing import Any
