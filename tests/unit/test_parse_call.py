@@ -14,7 +14,8 @@ from schemas.calls import CallType
 from schemas.rejections import Reason
 from tests.factories import ABSENT, DAY, HOUR, NOW, SECOND, message, parse, reject, sent
 from tests.strategies import ODD_EMAILS, ONE_OF_EACH_TYPE, json_values
-from transforms.logic.parse_call import MAX_NESTING, normalise_email, parse_call
+from transforms.logic.parse_call import normalise_email, parse_call
+from transforms.logic.read_wire import MAX_NESTING
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SDK_PAYLOADS = json.loads((GOLDEN / "segment_sdk_python_payloads.json").read_text())["payloads"]

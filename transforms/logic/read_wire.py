@@ -1,0 +1,231 @@
+"""The fields of a call as they stand on the wire: read strictly and fast, or field by field to name what is wrong."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from schemas.calls import CallType
+from schemas.rejections import Reason, Rejected
+from transforms.logic.read_timestamps import parse_moment, to_micros
+
+# https://segment.com/docs/guides/duplicate-data/: a messageId has at most 100 characters.
+MAX_MESSAGE_ID_CHARACTERS = 100
+
+# BigQuery's JSON nests 500 deep at most (https://cloud.google.com/bigquery/quotas#json); Python's decoders recurse on
+# the stack that Beam already uses, so the bound is lower: what passes here can be decoded anywhere.
+MAX_NESTING = 200
+
+PROPERTIES_TYPES = frozenset({CallType.TRACK, CallType.PAGE, CallType.SCREEN})
+TRAITS_TYPES = frozenset({CallType.IDENTIFY, CallType.GROUP})
+TYPES = frozenset(call_type.value for call_type in CallType)
+
+EMPTY_OBJECT = msgspec.Raw(b"{}")
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_NO_TYPE = "type is missing"
+_UNKNOWN_TYPE = f"type is none of {', '.join(sorted(TYPES))}"
+
+_Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
+
+
+class Wire(msgspec.Struct, rename="camel", gc=False):
+    """The fields that are read, as their types demand. What does not fit is looked at again, field by field."""
+
+    type: str | None = None
+    message_id: _Text = None
+    user_id: _Text = None
+    anonymous_id: _Text = None
+    previous_id: _Text = None
+    group_id: _Text = None
+    event: _Text = None
+    name: _Text = None
+    category: _Text = None
+    timestamp: datetime | None = None
+    original_timestamp: datetime | None = None
+    sent_at: datetime | None = None
+    received_at: datetime | None = None
+    properties: msgspec.Raw = EMPTY_OBJECT
+    traits: msgspec.Raw = EMPTY_OBJECT
+    context: msgspec.Raw = EMPTY_OBJECT
+
+
+_WIRE = msgspec.json.Decoder(Wire)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ANY = msgspec.json.Decoder()
+
+
+def read_wire(payload: bytes) -> Wire:
+    """The fields of a valid call: by the strict decoder, and what that refuses field by field, to name the reason."""
+    if payload.count(b"{") + payload.count(b"[") > MAX_NESTING and _nesting(payload) > MAX_NESTING:
+        raise Rejected(Reason.BAD_REQUEST, f"nested more than {MAX_NESTING} deep")
+    try:
+        if not payload.isascii():
+            payload.decode()  # the decoder does not look into text that it skips or keeps raw
+        wire = _WIRE.decode(payload)
+        if not (_is_object(wire.context) and _is_object(wire.properties) and _is_object(wire.traits)):
+            wire = _read_wire_by_field(payload)
+    except msgspec.ValidationError:
+        wire = _read_wire_by_field(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Rejected(Reason.BAD_REQUEST, _describe_bad_json(error)) from None
+    _require_fields(wire)
+    return wire
+
+
+def _read_wire_by_field(payload: bytes) -> Wire:
+    try:
+        fields = _FIELDS.decode(payload)
+    except msgspec.ValidationError:
+        raise Rejected(Reason.BAD_REQUEST, "the payload is JSON, but not an object") from None
+    except msgspec.DecodeError as error:  # behind the field at which the strict decoder gave up
+        raise Rejected(Reason.BAD_REQUEST, _describe_bad_json(error)) from None
+    call_type = _value(fields, "type")
+    if not isinstance(call_type, str) or call_type not in TYPES:
+        raise Rejected(Reason.UNKNOWN_TYPE, _UNKNOWN_TYPE if call_type is not None else _NO_TYPE)
+    wire = Wire(
+        type=call_type,
+        message_id=_id(fields, "messageId", Reason.MESSAGE_ID_NOT_VALID),
+        user_id=_id(fields, "userId"),
+        anonymous_id=_id(fields, "anonymousId"),
+        timestamp=_required_moment(fields, "timestamp"),
+        original_timestamp=_moment(fields, "originalTimestamp"),
+        sent_at=_moment(fields, "sentAt"),
+        received_at=_moment(fields, "receivedAt"),
+        context=_object(fields, "context", Reason.CONTEXT_NOT_OBJECT),
+    )
+    if call_type in PROPERTIES_TYPES:
+        wire.properties = _object(fields, "properties", Reason.PROPERTIES_NOT_OBJECT)
+    if call_type in TRAITS_TYPES:
+        wire.traits = _object(fields, "traits", Reason.TRAITS_NOT_OBJECT)
+    if call_type == CallType.TRACK:
+        wire.event = _text(fields, "event", Reason.EVENT_NOT_STRING, empty=Reason.EVENT_NOT_DEFINED)
+    elif call_type == CallType.GROUP:
+        wire.group_id = _id(fields, "groupId")
+    elif call_type == CallType.ALIAS:
+        wire.previous_id = _id(fields, "previousId")
+    elif call_type in (CallType.PAGE, CallType.SCREEN):
+        wire.name = _text(fields, "name", Reason.NAME_NOT_STRING)
+        wire.category = _text(fields, "category", Reason.CATEGORY_NOT_STRING)
+    return wire
+
+
+def _require_fields(wire: Wire) -> None:
+    if wire.type not in TYPES:
+        raise Rejected(Reason.UNKNOWN_TYPE, _UNKNOWN_TYPE if wire.type is not None else _NO_TYPE)
+    if wire.user_id is None and wire.anonymous_id is None:
+        raise Rejected(Reason.NO_USER_ANON_ID, "neither userId nor anonymousId")
+    if wire.message_id is not None and len(wire.message_id) > MAX_MESSAGE_ID_CHARACTERS:
+        raise Rejected(
+            Reason.MESSAGE_ID_NOT_VALID,
+            f"messageId has {len(wire.message_id):,} characters; it may have {MAX_MESSAGE_ID_CHARACTERS}",
+        )
+    if wire.timestamp is not None and to_micros(wire.timestamp) is None:
+        raise Rejected(Reason.TIMESTAMP_NOT_VALID, "timestamp lies outside the years 1 to 9999")
+    if wire.type == CallType.TRACK and wire.event is None:
+        raise Rejected(Reason.EVENT_NOT_DEFINED, "a track call needs event")
+    if wire.type == CallType.GROUP and wire.group_id is None:
+        raise Rejected(Reason.GROUP_ID_REQUIRED, "a group call needs groupId")
+    if wire.type == CallType.ALIAS:
+        if wire.user_id is None:
+            raise Rejected(Reason.NO_USER_ANON_ID, "an alias call needs userId")
+        if wire.previous_id is None:
+            raise Rejected(Reason.PREVIOUS_ID_REQUIRED, "an alias call needs previousId")
+
+
+def _is_object(raw: msgspec.Raw) -> bool:
+    return bytes(raw).startswith(b"{")
+
+
+def _value(fields: Mapping[str, msgspec.Raw], field: str) -> object:
+    """The field's value, None if it is absent."""
+    raw = fields.get(field)
+    if raw is None:
+        return None
+    try:
+        return _ANY.decode(raw)
+    except msgspec.ValidationError:
+        raise Rejected(Reason.BAD_REQUEST, f"{field} holds a number out of range") from None
+
+
+def _id(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason = Reason.ID_NOT_STRING) -> str | None:
+    """An id: null means absent, anything but text and numbers is rejected."""
+    value = _value(fields, field)
+    identifier = read_id(value)
+    if identifier is None and value is not None:
+        raise Rejected(reason, f"{field} is {_describe(value)}")
+    return identifier
+
+
+def read_id(value: object) -> str | None:
+    """Text, or a number as text, a whole one without decimals; None for anything else and for empty text."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _text(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason, empty: Reason | None = None) -> str | None:
+    value = _value(fields, field)
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise Rejected(empty if empty and value == "" else reason, f"{field} is {_describe(value)}")
+
+
+def _object(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason) -> msgspec.Raw:
+    raw = fields.get(field, EMPTY_OBJECT)
+    if _is_object(raw):
+        return raw
+    value = _value(fields, field)
+    if value is None:
+        return EMPTY_OBJECT
+    raise Rejected(reason, f"{field} is {_describe(value)}")
+
+
+def _moment(fields: Mapping[str, msgspec.Raw], field: str) -> datetime | None:
+    """A time that only helps: what cannot be read counts as absent."""
+    return parse_moment(_value(fields, field))
+
+
+def _required_moment(fields: Mapping[str, msgspec.Raw], field: str) -> datetime | None:
+    value = _value(fields, field)
+    moment = parse_moment(value)
+    if value is not None and moment is None:
+        raise Rejected(Reason.TIMESTAMP_NOT_VALID, f"{field} is {_describe(value)}, and no ISO 8601 time")
+    return moment
+
+
+def _describe(value: object) -> str:
+    """A value without what it says."""
+    if value == "":
+        return "an empty string"
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "an array",
+        dict: "an object",
+    }
+    return names.get(type(value), "null")
+
+
+def _describe_bad_json(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "the payload is not UTF-8"
+    return f"the payload is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
+
+
+def _nesting(payload: bytes) -> int:
+    """How deep arrays and objects nest in JSON that may be malformed."""
+    depth = deepest = 0
+    for token in _BRACKETS.findall(payload):
+        if token in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in b"]}":
+            depth -= 1
+    return deepest
