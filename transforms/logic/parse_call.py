@@ -43,8 +43,6 @@ _MESSAGE_ID_NAMESPACE = uuid.UUID("6a8f0a0e-5f0c-5d7e-9c39-0f6f3f4d8c11")
 # A test for "is meant as an email", not for "can be delivered": the customer's own system decided that.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
-# A string that never ends takes all the rest with it: tried again at each of its quotes, 32 KB would cost seconds.
-
 
 class _Peek(msgspec.Struct, rename="camel", gc=False):
     type: Any = None

@@ -24,6 +24,7 @@ TYPES = frozenset(call_type.value for call_type in CallType)
 
 EMPTY_OBJECT = msgspec.Raw(b"{}")
 
+# A string that never ends takes all the rest with it: tried again at each of its quotes, 32 KB would cost seconds.
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _NO_TYPE = "type is missing"
 _UNKNOWN_TYPE = f"type is none of {', '.join(sorted(TYPES))}"

@@ -1,0 +1,128 @@
+"""Send dead letters again: messages to their topic, rows that BigQuery refused to their table.
+
+Idempotent: a message keeps its bytes and so its messageId, and the pipeline or the views drop what is there already.
+The dead letters themselves stay; a message that is rejected again becomes one more.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import google.cloud.pubsub_v1 as pubsub_v1
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery
+from requests.exceptions import RequestException
+
+from pipelines.clients import bigquery_client
+from schemas.rejections import Reason
+from schemas.tables import check_dataset
+from scripts.create_tables import RETRY
+
+PUBLISH_SECONDS = 60.0
+
+_QUERY = """
+SELECT reason, step, payload, attributes, workspace_id, connection_id
+FROM `{dataset}.dead_letters`
+WHERE (ARRAY_LENGTH(@reasons) = 0 OR reason IN UNNEST(@reasons))
+  AND (@since IS NULL OR rejected_at >= @since) AND (@until IS NULL OR rejected_at < @until)
+"""
+
+
+class Replayed(NamedTuple):
+    """How many dead letters were sent, by what became of them."""
+
+    published: int
+    inserted: int
+    refused: int
+    """Rows that BigQuery refused once more."""
+
+
+def find_dead_letters(
+    client: bigquery.Client, dataset: str, reasons: Sequence[str], since: str | None, until: str | None
+) -> list[Any]:
+    """The dead letters with one of these reasons (none: all) that arrived in [since, until), ISO 8601 times."""
+    config = bigquery.QueryJobConfig(
+        query_parameters=[
+            bigquery.ArrayQueryParameter("reasons", "STRING", list(reasons)),
+            bigquery.ScalarQueryParameter("since", "TIMESTAMP", since),
+            bigquery.ScalarQueryParameter("until", "TIMESTAMP", until),
+        ]
+    )
+    return list(client.query_and_wait(_QUERY.format(dataset=dataset), job_config=config, retry=RETRY))
+
+
+def replay(client: bigquery.Client, dataset: str, topic: str, letters: Iterable[Any]) -> Replayed:
+    """Publish the messages to `topic` with their attributes, and insert refused rows into their tables."""
+    published = inserted = refused = 0
+    with pubsub_v1.PublisherClient() as publisher:
+        futures = []
+        for letter in letters:
+            if letter["reason"] == Reason.REFUSED_BY_BIGQUERY:
+                table = letter["step"].removeprefix("Write")
+                errors = client.insert_rows_json(f"{dataset}.{table}", [json.loads(letter["payload"])], retry=RETRY)
+                inserted, refused = inserted + (not errors), refused + bool(errors)
+            else:
+                futures.append(publisher.publish(topic, letter["payload"], **_attributes(letter)))
+        for future in futures:
+            future.result(timeout=PUBLISH_SECONDS)
+            published += 1
+    return Replayed(published, inserted, refused)
+
+
+def _attributes(letter: Any) -> dict[str, str]:
+    """The message's own, and where it belongs: a default that the pipeline had may be another now."""
+    attributes = letter["attributes"] or {}
+    if isinstance(attributes, str):
+        attributes = json.loads(attributes)
+    where = {"workspace_id": letter["workspace_id"], "connection_id": letter["connection_id"]}
+    return {name: value for name, value in where.items() if value} | attributes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Replay from the command line; the exit code: 1 if a row was refused again, 2 for the user's mistakes."""
+    options = _make_parser().parse_args(arguments)
+    try:
+        check_dataset(options.dataset)
+        client = bigquery_client(options.dataset.split(".")[0])
+        letters = find_dead_letters(client, options.dataset, options.reason, options.since, options.until)
+        for reason, count in sorted(Counter(letter["reason"] for letter in letters).items()):
+            print(f"{count:8,} {reason}")
+        if options.dry_run:
+            print(f"{len(letters):8,} dead letters would be sent")
+            return 0
+        replayed = replay(client, options.dataset, options.topic, letters)
+    except (ValueError, GoogleAPIError, GoogleAuthError, RequestException) as error:
+        print(f"replay_dead_letters: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
+    print(
+        f"{replayed.published:,} messages published, {replayed.inserted:,} rows inserted, {replayed.refused:,} refused again"
+    )
+    return 1 if replayed.refused else 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/replay_dead_letters",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Send dead letters again after a fix. Twice does no harm.",
+        epilog="example:\n  scripts/replay_dead_letters --dataset my-project.segment "
+        "--topic projects/my-project/topics/segment-calls --reason too_large --dry_run",
+    )
+    parser.add_argument("--dataset", required=True, metavar="PROJECT.DATASET")
+    parser.add_argument("--topic", required=True, metavar="projects/P/topics/T", help="where the pipeline reads from")
+    parser.add_argument(
+        "--reason", action="append", default=[], choices=[reason.value for reason in Reason], help="may be repeated"
+    )
+    parser.add_argument("--since", metavar="TIME", help="ISO 8601, e.g. 2026-01-31T00:00:00Z")
+    parser.add_argument("--until", metavar="TIME", help="ISO 8601, not included")
+    parser.add_argument("--dry_run", action="store_true", help="only count")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
