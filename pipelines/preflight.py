@@ -7,6 +7,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.clients import bigquery_client
 from pipelines.settings import Settings, UsageError
+from pipelines.write_parquet import has_parquet_files
 from schemas.tables import TABLES, load_table
 
 _TIMEOUT_SECONDS = 10.0
@@ -17,6 +18,8 @@ def check_world(settings: Settings) -> None:
     if settings.input_files is not None:
         _check_files(settings.input_files)
     if settings.output_dir is not None:
+        if settings.input_files is not None:  # a stream goes on where it was
+            _refuse_used(settings.output_dir)
         _check_output_dir(settings.output_dir)
     if settings.input_subscription is not None:
         _check_subscription(settings.input_subscription)
@@ -34,14 +37,16 @@ def _check_files(pattern: str) -> None:
     if not matched:
         raise UsageError(f"--input_files: no file matches {pattern!r}")
     for file in matched:
+        if "://" not in file.path and os.path.isdir(file.path):
+            raise UsageError(f"--input_files: {file.path!r} is a folder; name its files, e.g. {file.path}/*.jsonl")
         if "://" not in file.path and not os.access(file.path, os.R_OK):
             raise UsageError(f"--input_files: {file.path!r} may not be read")
 
 
-def _check_output_dir(output_dir: str) -> None:
+def _refuse_used(output_dir: str) -> None:
     for table in TABLES:
         try:
-            if FileSystems.match([FileSystems.join(output_dir, table, "*.parquet")])[0].metadata_list:
+            if has_parquet_files(FileSystems.join(output_dir, table)):
                 raise UsageError(
                     f"--output_dir: {output_dir!r} holds the Parquet files of an earlier run; name another folder or "
                     "remove them, since both together would show every call twice"
@@ -50,6 +55,9 @@ def _check_output_dir(output_dir: str) -> None:
             raise
         except Exception as error:
             raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None
+
+
+def _check_output_dir(output_dir: str) -> None:
     if "://" not in output_dir:
         try:
             os.makedirs(output_dir, exist_ok=True)

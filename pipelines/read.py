@@ -4,6 +4,7 @@ import gzip
 import io
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,10 @@ BLOCK_BYTES = 4 * 1024 * 1024
 BLOCK_MESSAGES = 500
 
 _BOM = b"\xef\xbb\xbf"
+
+
+class UnreadableFileError(Exception):
+    """A file cannot be read, or not to its end; says which and why."""
 
 
 class BytesRead:
@@ -120,19 +125,25 @@ class _SplitFileFn(beam.DoFn):
 
 class _ReadRangeFn(beam.DoFn):
     def process(self, file_range: tuple[str, int, int]) -> Iterator[MessageBlock]:
-        path, start, end = file_range
-        if end < 0:
-            # opened raw and unpacked here, so that progress counts the bytes of the file
-            with (
-                FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw,
-                gzip.open(_CountingReader(raw)) as unpacked,
-            ):
-                while lines := unpacked.readlines(BLOCK_BYTES):
-                    yield _block_lines(lines, path)
+        path = file_range[0]
+        try:
+            for lines in read_lines(*file_range):
+                yield _block_lines(lines, path)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UnreadableFileError(f"{path} cannot be read: {error}") from error
+
+
+def read_lines(path: str, start: int, end: int) -> Iterator[list[bytes]]:
+    """The lines that begin between two bytes of a file; what is compressed is read whole, a part at a time."""
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
+        if end >= 0:
+            yield _read_range(raw, start, end)
+            BYTES_READ.add(end - start)
             return
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
-            yield _block_lines(_read_range(raw, start, end), path)
-        BYTES_READ.add(end - start)
+        # opened raw and unpacked here, so that progress counts the bytes of the file
+        with gzip.open(_CountingReader(raw)) as unpacked:
+            while lines := unpacked.readlines(BLOCK_BYTES):
+                yield lines
 
 
 class _CountingReader(io.RawIOBase):
@@ -168,7 +179,7 @@ def _read_range(file: Any, start: int, end: int) -> list[bytes]:
 
 
 def _block_lines(lines: list[bytes], path: str) -> MessageBlock:
+    if lines and lines[0].startswith(_BOM):  # a file that was saved by a Windows editor
+        lines[0] = lines[0].removeprefix(_BOM)
     messages = [Message(line.rstrip(b"\r\n"), {}, None) for line in lines if line and not line.isspace()]
-    if messages and messages[0].payload.startswith(_BOM):  # a file that was saved by a Windows editor
-        messages[0] = messages[0]._replace(payload=messages[0].payload.removeprefix(_BOM))
     return MessageBlock(messages, path, time.time_ns() // 1000)

@@ -1,5 +1,6 @@
 """What a local run tells the person who started it: progress while it runs, a summary at the end."""
 
+import logging
 import sys
 import threading
 import time
@@ -12,8 +13,38 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.table import Table
 
-from pipelines.read import BYTES_READ
+from pipelines.read import BYTES_READ, UnreadableFileError
 from pipelines.settings import Settings
+from transforms.logic.shape_rows import FACT_TABLES
+from transforms.parse_calls import MostlyRejectedError
+
+# The exit code of a run that its input stopped, not a bug.
+FAILED = 1
+
+_EXPECTED = (KeyboardInterrupt, MostlyRejectedError, UnreadableFileError)
+
+# They show the stack of every error, and repeat it when it passes another step.
+_BEAM_LOGGERS = tuple(
+    logging.getLogger(f"apache_beam.runners.{name}") for name in ("common", "direct.executor", "worker.sdk_worker")
+)
+
+
+def find_expected(error: BaseException | None) -> BaseException | None:
+    """The error as it was raised, if it needs no stack to be understood; None if it does.
+
+    Beam raises errors anew with the name of the step, a Ctrl-C even as a RuntimeError: the first of the chain counts.
+    """
+    found = None
+    while error is not None:
+        if isinstance(error, _EXPECTED):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
+    return find_expected(error) is None
 
 
 class Report:
@@ -22,7 +53,7 @@ class Report:
     def __init__(self, settings: Settings, local: bool) -> None:
         self._settings = settings
         self._local = local
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show_progress, daemon=True)
         self._started = time.monotonic()
@@ -32,6 +63,9 @@ class Report:
             self._thread.start()
         elif self._local:
             self._console.print(f"Reading {self._settings.input_subscription}; Ctrl-C stops.")
+        if self._local:
+            for logger in _BEAM_LOGGERS:
+                logger.addFilter(_is_unexpected)
         return self
 
     def __exit__(
@@ -40,6 +74,14 @@ class Report:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        for logger in _BEAM_LOGGERS:
+            logger.removeFilter(_is_unexpected)
+        cause = find_expected(error) if self._local else None
+        if isinstance(cause, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        if cause is not None:
+            print(f"segment_to_bigquery: {cause}", file=sys.stderr)  # noqa: T201
+            sys.exit(FAILED)
 
     def finish(self, result: Any) -> None:
         """Show how the messages ended, from the counters of a run that has finished."""
@@ -48,7 +90,8 @@ class Report:
             return
         ended = read_outcomes(result)
         seconds = time.monotonic() - self._started
-        table = Table(title=f"{sum(ended.values()):,} messages in {seconds:,.1f} s", title_justify="left")
+        title = f"{sum(ended.values()):,} messages in {seconds:,.1f} s"
+        table = Table(title=title, title_justify="left", min_width=len(title))
         table.add_column("outcome")
         table.add_column("messages", justify="right")
         for outcome, count in ended.items():
@@ -56,7 +99,7 @@ class Report:
         self._console.print(table)
         for flag, where in (("Parquet", self._settings.output_dir), ("BigQuery", self._settings.output_dataset)):
             if where is not None:
-                self._console.print(f"{flag}: {where}")
+                self._console.print(f"{flag}: {where}", soft_wrap=True)
 
     def _show_progress(self) -> None:
         before = BYTES_READ.total
@@ -85,6 +128,10 @@ def read_outcomes(result: Any) -> dict[str, int]:
         "written": counters.get("shape_rows/calls", 0),
         "duplicate": counters.get("dedupe_calls/duplicates", 0),
     }
+    refused = sum(counters.get(f"write_bigquery/refused_{table}", 0) for table in set(FACT_TABLES.values()))
+    if refused:
+        ended["written"] -= refused
+        ended["rejected: refused_by_bigquery"] = refused
     for key, count in sorted(counters.items()):
         name = key.split("/")[1]
         if name.startswith("rejected_") and count:

@@ -1,4 +1,4 @@
-"""Which version of the pipeline this is: dead letters and job labels carry it."""
+"""Which version of the pipeline this is: dead letters carry it."""
 
 import subprocess
 from functools import cache

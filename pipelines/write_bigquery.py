@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from schemas.rejections import DeadLetter, Reason
 from schemas.rows import Row, TableRows
 from schemas.tables import TABLES, beam_schema, load_table
 from transforms.logic.decode_json import decode_object
-from transforms.logic.read_timestamps import format_timestamp, read_timestamp
+from transforms.logic.read_timestamps import format_timestamp
 from transforms.logic.shape_rows import FACT_TABLES
 from transforms.several_outputs import gives_several
 
@@ -38,8 +39,10 @@ class RefusedRow(NamedTuple):
 
     table: str
     row: str
-    """JSON."""
+    """JSON, as insertAll takes it."""
     detail: str
+    refused_at: int
+    """When, in microseconds since 1970. The row's own times will not do: they may be why it was refused."""
 
 
 class Refused(NamedTuple):
@@ -76,7 +79,7 @@ class WriteBigQuery(beam.PTransform):
         )
 
     def _write_table(self, rows: PCollection, table: str) -> PCollection | None:
-        label = "".join(word.title() for word in table.split("_"))
+        label = table_label(table)
         result = (
             rows
             | f"Select{label}" >> beam.ParDo(_SelectRowsFn(table, self._method))
@@ -100,6 +103,11 @@ class WriteBigQuery(beam.PTransform):
             _ReadRefusedFn(table, read)
         )
         return refused
+
+
+def table_label(table: str) -> str:
+    """The table's name as it stands in the names of steps: group_identifies gives GroupIdentifies."""
+    return "".join(word.title() for word in table.split("_"))
 
 
 def bigquery_rows(table: str, rows: list[Row], method: str) -> Iterator[dict[str, Any]]:
@@ -141,9 +149,20 @@ def _read_insert_error(failed: Any) -> tuple[Any, Any]:
 
 
 def _read_storage_error(failed: Any) -> tuple[Any, Any]:
-    """STORAGE_WRITE_API gives a Beam row of failed_row and error_message."""
-    row = failed.failed_row
-    return row._asdict() if hasattr(row, "_asdict") else dict(row.__dict__), failed.error_message
+    """STORAGE_WRITE_API gives the row, as values of Beam, and one message."""
+    row = {column: _plain(value) for column, value in failed["failed_row"].items() if value is not None}
+    return row, failed["error_message"]
+
+
+def _plain(value: Any) -> Any:
+    """A value of a Beam row as it stands in JSON for insertAll."""
+    if isinstance(value, Timestamp):
+        return format_timestamp(value.micros)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, list | tuple) and not hasattr(value, "_asdict"):
+        return [_plain(element) for element in value]
+    return {name: _plain(member) for name, member in value._asdict().items()} if hasattr(value, "_asdict") else value
 
 
 class _ReadRefusedFn(beam.DoFn):
@@ -155,7 +174,7 @@ class _ReadRefusedFn(beam.DoFn):
     def process(self, failed: Any) -> Iterator[RefusedRow]:
         row, errors = self._read(failed)
         self._refused.inc()
-        yield RefusedRow(self._table, json.dumps(row, default=str), describe_errors(errors))
+        yield RefusedRow(self._table, json.dumps(row), describe_errors(errors), time.time_ns() // 1000)
 
 
 def describe_errors(errors: Any) -> str:
@@ -170,10 +189,10 @@ def bury_refused_row(refused: RefusedRow) -> DeadLetter:
     row = json.loads(refused.row)
     return DeadLetter(
         refused.row.encode(),
-        f"Write{refused.table}",
+        f"Write{table_label(refused.table)}",
         Reason.REFUSED_BY_BIGQUERY.value,
         f"{refused.table}: {refused.detail}",
-        _arrival(row),
+        refused.refused_at,
         row["workspace_id"],
         row.get("connection_id"),
         _call_type(refused.table, row),
@@ -186,16 +205,11 @@ def count_refused_row(refused: RefusedRow) -> list[tuple[OutcomeKey, int]]:
     if refused.table not in FACT_TABLES.values():
         return []
     row = json.loads(refused.row)
-    about = (_arrival(row), row["workspace_id"], row.get("connection_id"), _call_type(refused.table, row))
+    about = (refused.refused_at, row["workspace_id"], row.get("connection_id"), _call_type(refused.table, row))
     return [
         (outcome_key(*about, Outcome.WRITTEN), -1),
         (outcome_key(*about, Outcome.REJECTED, Reason.REFUSED_BY_BIGQUERY.value), 1),
     ]
-
-
-def _arrival(row: dict[str, Any]) -> int:
-    """When the row's call arrived, as well as a row knows it."""
-    return read_timestamp(row.get("received_at") or row.get("updated_at")) or 0
 
 
 def _call_type(table: str, row: dict[str, Any]) -> str | None:

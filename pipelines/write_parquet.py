@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import PCollection
-from apache_beam.transforms.window import FixedWindows
+from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.rows import Row, TableRows
@@ -19,6 +20,9 @@ from schemas.tables import TABLES, arrow_schema, load_table
 ROWS_A_GROUP = 10_000
 
 _COMPRESSION = "zstd"
+
+# DuckDB's *.parquet also finds names that begin with a dot.
+_HIDDEN = ".unfinished"
 _MIME_TYPE = "application/vnd.apache.parquet"
 
 
@@ -41,6 +45,8 @@ class WriteParquet(beam.PTransform):
         files: PCollection = (
             rows
             | "WriteHidden" >> beam.ParDo(_WriteHiddenFn(self._output_dir))
+            # A window that is over would drop the files of late rows.
+            | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
             | "CommitFiles" >> beam.Reshuffle()
             | "ShowFiles" >> beam.ParDo(_ShowFileFn())
         )
@@ -65,9 +71,16 @@ def complete_folders(output_dir: str) -> None:
     """Give each table that got no rows an empty file, so that every table can be read."""
     for table in TABLES:
         folder = FileSystems.join(output_dir, table)
-        if not FileSystems.match([FileSystems.join(folder, "*.parquet")])[0].metadata_list:
+        if not has_parquet_files(folder):
             make_folder(folder)
             write_parquet_file(FileSystems.join(folder, "part-empty.parquet"), parquet_table(table, []))
+
+
+def has_parquet_files(folder: str) -> bool:
+    """Whether a reader of the folder finds any; its name may hold `[` or `*`, which Beam would take for a pattern."""
+    if "://" not in folder:
+        return any(Path(folder).glob("*.parquet"))
+    return bool(FileSystems.match([FileSystems.join(folder, "*.parquet")])[0].metadata_list)
 
 
 def make_folder(folder: str) -> None:
@@ -85,7 +98,7 @@ class _HiddenFile:
     def __init__(self, output_dir: str, table: str) -> None:
         folder = FileSystems.join(output_dir, table)
         make_folder(folder)
-        self.path = FileSystems.join(folder, f".part-{uuid.uuid4().hex}.parquet")
+        self.path = FileSystems.join(folder, f".part-{uuid.uuid4().hex}.parquet{_HIDDEN}")
         self._table = table
         self._file = FileSystems.create(self.path, mime_type=_MIME_TYPE)
         self._writer = pq.ParquetWriter(self._file, arrow_schema(load_table(table)), compression=_COMPRESSION)
@@ -132,7 +145,7 @@ class _WriteHiddenFn(beam.DoFn):
 class _ShowFileFn(beam.DoFn):
     def process(self, hidden: str) -> Iterable[str]:
         folder, name = FileSystems.split(hidden)
-        path = FileSystems.join(folder, name.removeprefix("."))
+        path = FileSystems.join(folder, name.removeprefix(".").removesuffix(_HIDDEN))
         if FileSystems.exists(hidden):  # else a first try has shown it
             FileSystems.rename([hidden], [path])
         yield path

@@ -56,6 +56,8 @@ class SegmentCall(msgspec.Struct, array_like=True, omit_defaults=True, gc=False)
     """properties (track, page, screen) or traits (identify, group): a JSON object."""
     context: str = "{}"
     """A JSON object."""
+    replay: str = ""
+    """The message attribute `replay`: which dead letter this delivery replays. Part of what a duplicate is known by."""
     payload: bytes | None = None
     """The message's bytes, kept only where a later step may still reject the call."""
     attributes: dict[str, str] | None = None

@@ -21,11 +21,12 @@ from pipelines.clients import bigquery_client
 from schemas.rejections import Reason
 from schemas.tables import check_dataset
 from scripts.create_tables import RETRY
+from transforms.logic.snake_case import snake_case
 
 PUBLISH_SECONDS = 60.0
 
 _QUERY = """
-SELECT reason, step, payload, attributes, workspace_id, connection_id
+SELECT reason, step, payload, attributes, workspace_id, connection_id, rejected_at
 FROM `{dataset}.dead_letters`
 WHERE (ARRAY_LENGTH(@reasons) = 0 OR reason IN UNNEST(@reasons))
   AND (@since IS NULL OR rejected_at >= @since) AND (@until IS NULL OR rejected_at < @until)
@@ -62,7 +63,7 @@ def replay(client: bigquery.Client, dataset: str, topic: str, letters: Iterable[
         futures = []
         for letter in letters:
             if letter["reason"] == Reason.REFUSED_BY_BIGQUERY:
-                table = letter["step"].removeprefix("Write")
+                table = snake_case(letter["step"].removeprefix("Write"))
                 errors = client.insert_rows_json(f"{dataset}.{table}", [json.loads(letter["payload"])], retry=RETRY)
                 inserted, refused = inserted + (not errors), refused + bool(errors)
             else:
@@ -79,7 +80,9 @@ def _attributes(letter: Any) -> dict[str, str]:
     if isinstance(attributes, str):
         attributes = json.loads(attributes)
     where = {"workspace_id": letter["workspace_id"], "connection_id": letter["connection_id"]}
-    return {name: value for name, value in where.items() if value} | attributes
+    # What the pipeline rejected late it has seen already: as the replay of one dead letter it is another delivery.
+    replay = {"replay": letter["rejected_at"].isoformat()}
+    return {name: value for name, value in where.items() if value} | attributes | replay
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"replay_dead_letters: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     print(
-        f"{replayed.published:,} messages published, {replayed.inserted:,} rows inserted, {replayed.refused:,} refused again"
+        f"{replayed.published:,} messages published, {replayed.inserted:,} rows inserted, "
+        f"{replayed.refused:,} refused again"
     )
     return 1 if replayed.refused else 0
 

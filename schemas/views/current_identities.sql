@@ -8,10 +8,14 @@ SELECT
   person_id,
   version,
   updated_at
-FROM `{dataset}.identities`
-WHERE TRUE
-QUALIFY
-  ROW_NUMBER() OVER (
-    PARTITION BY workspace_id, identifier_type, identifier
-    ORDER BY version DESC, updated_at DESC, person_id
-  ) = 1
+FROM (
+  SELECT
+    *,
+    ROW_NUMBER() OVER (
+      PARTITION BY workspace_id, identifier_type, identifier
+      ORDER BY version DESC, updated_at DESC, person_id
+    ) AS nth
+  FROM `{dataset}.identities`
+)
+-- An identifier that belongs to nobody any more has a latest row without a person.
+WHERE nth = 1 AND person_id IS NOT NULL

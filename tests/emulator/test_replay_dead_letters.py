@@ -39,7 +39,7 @@ def letters(client: bigquery.Client, dataset: str) -> str:
     rejected = [
         DeadLetter(b"{", "ParseCalls", "bad_request", "no JSON", NOW, "w1", attributes={"source": "web"}),
         DeadLetter(b"x" * 40_000, "ParseCalls", "too_large", "40,000 bytes", NOW, "w1", "c1"),
-        bury_refused_row(RefusedRow("activities", json.dumps(row), "no such field")),
+        bury_refused_row(RefusedRow("activities", json.dumps(row), "no such field", NOW)),
     ]
     rows = bigquery_rows("dead_letters", [shape_dead_letter(letter, "1") for letter in rejected], "STREAMING_INSERTS")
     assert not client.insert_rows_json(f"{dataset}.dead_letters", list(rows))
@@ -57,8 +57,8 @@ def test_all_dead_letters_go_back_to_where_they_came_from(
     assert main(["--dataset", letters, "--topic", TOPIC]) == 0
 
     assert pulled(subscriber) == {
-        b"{": {"workspace_id": "w1", "source": "web"},
-        b"x" * 40_000: {"workspace_id": "w1", "connection_id": "c1"},
+        b"{": {"workspace_id": "w1", "source": "web", "replay": "2026-01-01T00:00:00+00:00"},
+        b"x" * 40_000: {"workspace_id": "w1", "connection_id": "c1", "replay": "2026-01-01T00:00:00+00:00"},
     }
     (row,) = client.query_and_wait(f"SELECT message_id, event FROM `{letters}.activities`")
     assert (row["message_id"], row["event"]) == ("m1", "order_completed")

@@ -23,6 +23,9 @@ STREAMING = Settings(input_subscription="projects/test-project/subscriptions/s",
 
 Story: TypeAlias = TestStream
 
+READ_AT = 1_800_000_000_000_000
+"""When files are read: in 2027, after everything in them was received."""
+
 
 def arrive(at: float, /, **sent: Any) -> TimestampedValue:
     """A track call of u1 that Pub/Sub gets at this second, as `sent` says otherwise."""
@@ -39,7 +42,7 @@ def tell(story: Story, settings: Settings = STREAMING) -> "Told":
 def read_lines(lines: Iterable[bytes], settings: Settings = STREAMING, blocks: int = 3) -> "Told":
     """Run the pipeline on lines of a file, as bounded input."""
     messages = [Message(line, {}, None) for line in lines]
-    parts = [MessageBlock(messages[start::blocks], "file", 0) for start in range(blocks)]
+    parts = [MessageBlock(messages[start::blocks], "file", READ_AT) for start in range(blocks)]
     options = PipelineOptions(runner=FNAPI_RUNNER)
     return _run(options, lambda p: p | beam.Create(parts), settings)
 

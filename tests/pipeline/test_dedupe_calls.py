@@ -104,6 +104,15 @@ def test_workspaces_do_not_share_message_ids() -> None:
     assert told.ids() == ["m1", "m1"]
 
 
+def test_the_replay_of_a_dead_letter_is_no_duplicate_of_it_and_is_sent_once() -> None:
+    first, replayed, again = (arrive(at, messageId="m1") for at in (1, 2, 3))
+    replayed.value.attributes = again.value.attributes = {"replay": "2026-01-01T00:00:00+00:00"}
+
+    told = tell(TestStream().add_elements([first, replayed, again]).advance_watermark_to_infinity())
+
+    assert told.counts == {("written", ""): 2, ("duplicate", ""): 1}
+
+
 def test_a_call_without_message_id_is_known_by_its_content() -> None:
     story = TestStream().add_elements(
         [arrive(1, sentAt="2026-01-01T00:00:00Z"), arrive(2, sentAt="2026-01-02T00:00:00Z")]

@@ -105,7 +105,7 @@ def test_a_late_call_is_never_dropped() -> None:
 def test_versions_of_an_identity_grow() -> None:
     story = (
         TestStream()
-        .add_elements([identify(1, "m1", "u1", "ann@example.com", receivedAt="2026-01-02T00:00:00Z")])
+        .add_elements([identify(1, "m1", "u1", "ann@example.com", receivedAt="1970-01-01T06:00:00Z")])
         .advance_watermark_to(60)
         # received earlier than what is known already, and yet news
         .add_elements(
@@ -115,8 +115,8 @@ def test_versions_of_an_identity_grow() -> None:
                     "m2",
                     "u1",
                     "old@example.com",
-                    timestamp="2020-01-01T00:00:00Z",
-                    receivedAt="2020-01-01T00:00:00Z",
+                    timestamp="1969-01-01T00:00:00Z",
+                    receivedAt="1969-01-01T00:00:00Z",
                 )
             ]
         )

@@ -72,7 +72,9 @@ class SeenMessages:
 
 def message_key(call: SegmentCall) -> bytes:
     """16 bytes that stand for the workspace and the messageId: a digest, so that state costs the same for any id."""
-    return blake2b(f"{len(call.workspace_id)} {call.workspace_id}{call.message_id}".encode(), digest_size=16).digest()
+    return blake2b(
+        f"{len(call.workspace_id)} {call.workspace_id}{call.message_id}{call.replay}".encode(), digest_size=16
+    ).digest()
 
 
 def arrival_order(call: SegmentCall) -> tuple[int | str, ...]:
@@ -100,9 +102,9 @@ def arrival_order(call: SegmentCall) -> tuple[int | str, ...]:
 
 def drop_repeats(calls: Iterable[SegmentCall], horizon_micros: int) -> Iterator[tuple[SegmentCall, bool]]:
     """Each call, and whether it is a repeat. Those of one messageId come in the order of their arrival."""
-    by_message: dict[tuple[str, str], list[SegmentCall]] = {}
+    by_message: dict[tuple[str, str, str], list[SegmentCall]] = {}
     for call in calls:
-        by_message.setdefault((call.workspace_id, call.message_id), []).append(call)
+        by_message.setdefault((call.workspace_id, call.message_id, call.replay), []).append(call)
     for same in by_message.values():
         kept_at = None
         for call in same if len(same) == 1 else sorted(same, key=arrival_order):

@@ -77,9 +77,10 @@ def parse_call(
         raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a call may have {max_call_bytes:,}")
     wire = read_wire(payload)
     attributes = message.attributes
-    received_at = _first(
-        read_timestamp(attributes.get("received_at")), to_micros(wire.received_at), message.published_at, read_at
-    )
+    arrived_at = _first(message.published_at, read_at)
+    received_at = _first(read_timestamp(attributes.get("received_at")), to_micros(wire.received_at), arrived_at)
+    if received_at > arrived_at + MAX_FUTURE_MICROS:
+        received_at = arrived_at  # nothing is received after it has arrived
     original_timestamp = to_micros(wire.original_timestamp)
     sent_at = to_micros(wire.sent_at)
     timestamp = _first(to_micros(wire.timestamp), derive_timestamp(received_at, sent_at, original_timestamp))
@@ -108,6 +109,7 @@ def parse_call(
         sent_at=sent_at,
         body=bytes(_body(wire)).decode(),
         context=bytes(wire.context).decode(),
+        replay=attributes.get("replay") or "",
         # The one call that a later step may still reject: identify_without_email.
         payload=payload if call_type == CallType.IDENTIFY and email is None else None,
     )
