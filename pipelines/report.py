@@ -62,7 +62,7 @@ class Report:
         if self._local and self._settings.input_files is not None:
             self._thread.start()
         elif self._local:
-            self._console.print(f"Reading {self._settings.input_subscription}; Ctrl-C stops.")
+            self._console.print(f"Reading {self._settings.input_subscription}; Ctrl-C stops.", soft_wrap=True)
         if self._local:
             for logger in _BEAM_LOGGERS:
                 logger.addFilter(_is_unexpected)

@@ -17,7 +17,7 @@ from pipelines.report import Report
 from pipelines.runners import is_local, make_options
 from pipelines.settings import Settings, UsageError, fail, parse_settings
 from pipelines.version import pipeline_version
-from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, WriteBigQuery
+from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, FailIfRefused, WriteBigQuery
 from pipelines.write_dead_letters import PublishDeadLetters
 from pipelines.write_parquet import WriteParquet, complete_folders
 from transforms.count_outcomes import CountDeadLetters, CountOutcomes
@@ -81,7 +81,11 @@ def write(outputs: Outputs, settings: Settings) -> None:
         counts | "CountOutcomes" >> CountOutcomes(settings.window_seconds),
     ) | "FlattenLedgers" >> beam.Flatten()
     if settings.output_dataset is not None:
-        _ = ledgers | "WriteLedgers" >> WriteBigQuery(settings.output_dataset, LEDGER_TABLES, settings.bigquery_method)
+        refused = ledgers | "WriteLedgers" >> WriteBigQuery(
+            settings.output_dataset, LEDGER_TABLES, settings.bigquery_method
+        )
+        if refused is not None:
+            _ = refused.dead_letters | "FailIfRefused" >> FailIfRefused()
     if settings.output_dir is not None:
         everything = (outputs.rows, ledgers) | "FlattenFiles" >> beam.Flatten()
         _ = everything | "WriteParquet" >> WriteParquet(settings.output_dir, settings.window_seconds)

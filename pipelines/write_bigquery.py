@@ -217,6 +217,27 @@ def _call_type(table: str, row: dict[str, Any]) -> str | None:
     return row.get("type") or (types[0] if len(types) == 1 else None)
 
 
+class LedgerRefusedError(RuntimeError):
+    """BigQuery will not take a row of the books, and there is no other place for it: the bundle fails."""
+
+
+class FailIfRefused(beam.PTransform):
+    """Nothing may be lost silently: a refused row of `dead_letters` or `counts` fails the bundle."""
+
+    def expand(self, refused: PCollection) -> PCollection:
+        """Apply it to a PCollection of `DeadLetter`."""
+        nothing: PCollection = refused | "FailIfAny" >> beam.ParDo(_FailFn())
+        return nothing
+
+
+class _FailFn(beam.DoFn):
+    def process(self, letter: DeadLetter) -> None:
+        raise LedgerRefusedError(
+            f"BigQuery refused a row of {letter.detail}. Is the table as scripts/create_tables makes it? Rows of days "
+            "that are years ago need --bigquery_method FILE_LOADS."
+        )
+
+
 class _BuryRefusedFn(beam.DoFn):
     def process(self, refused: RefusedRow) -> Iterator[DeadLetter]:
         yield bury_refused_row(refused)

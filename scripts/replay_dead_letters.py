@@ -26,10 +26,11 @@ from transforms.logic.snake_case import snake_case
 PUBLISH_SECONDS = 60.0
 
 _QUERY = """
-SELECT reason, step, payload, attributes, workspace_id, connection_id, rejected_at
+SELECT reason, step, payload, attributes, workspace_id, connection_id, rejected_at, payload_sha256, part
 FROM `{dataset}.dead_letters`
 WHERE (ARRAY_LENGTH(@reasons) = 0 OR reason IN UNNEST(@reasons))
   AND (@since IS NULL OR rejected_at >= @since) AND (@until IS NULL OR rejected_at < @until)
+ORDER BY rejected_at, payload_sha256, part
 """
 
 
@@ -44,7 +45,7 @@ class Replayed(NamedTuple):
 
 def find_dead_letters(
     client: bigquery.Client, dataset: str, reasons: Sequence[str], since: str | None, until: str | None
-) -> list[Any]:
+) -> list[dict[str, Any]]:
     """The dead letters with one of these reasons (none: all) that arrived in [since, until), ISO 8601 times."""
     config = bigquery.QueryJobConfig(
         query_parameters=[
@@ -53,7 +54,18 @@ def find_dead_letters(
             bigquery.ScalarQueryParameter("until", "TIMESTAMP", until),
         ]
     )
-    return list(client.query_and_wait(_QUERY.format(dataset=dataset), job_config=config, retry=RETRY))
+    return join_parts(client.query_and_wait(_QUERY.format(dataset=dataset), job_config=config, retry=RETRY))
+
+
+def join_parts(rows: Iterable[Any]) -> list[dict[str, Any]]:
+    """One dead letter a message: the payload of a very large one stands in several rows, in the order of their part."""
+    letters: list[dict[str, Any]] = []
+    for row in rows:
+        if row["part"] is not None and row["part"] > 1:
+            letters[-1]["payload"] += row["payload"]
+        else:
+            letters.append(dict(row))
+    return letters
 
 
 def replay(client: bigquery.Client, dataset: str, topic: str, letters: Iterable[Any]) -> Replayed:

@@ -77,4 +77,4 @@ class _ShapeDeadLetterFn(beam.DoFn):
         self._pipeline_version = pipeline_version
 
     def process(self, letter: DeadLetter) -> Iterator[TableRows]:
-        yield TableRows("dead_letters", [shape_dead_letter(letter, self._pipeline_version)])
+        yield TableRows("dead_letters", shape_dead_letter(letter, self._pipeline_version))

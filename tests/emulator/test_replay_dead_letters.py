@@ -18,6 +18,8 @@ from transforms.logic.shape_rows import shape_call, shape_dead_letter
 TOPIC = "projects/test-project/topics/calls"
 SUBSCRIPTION = "projects/test-project/subscriptions/calls"
 
+LARGE = b"x" * 40_000
+
 pytestmark = pytest.mark.slow
 
 
@@ -38,10 +40,12 @@ def letters(client: bigquery.Client, dataset: str) -> str:
     (row,) = bigquery_rows("activities", [shape_call(parse(sent("track"))).row], "STREAMING_INSERTS")
     rejected = [
         DeadLetter(b"{", "ParseCalls", "bad_request", "no JSON", NOW, "w1", attributes={"source": "web"}),
-        DeadLetter(b"x" * 40_000, "ParseCalls", "too_large", "40,000 bytes", NOW, "w1", "c1"),
+        DeadLetter(LARGE, "ParseCalls", "too_large", "40,000 bytes", NOW, "w1", "c1"),
         bury_refused_row(RefusedRow("activities", json.dumps(row), "no such field", NOW)),
     ]
-    rows = bigquery_rows("dead_letters", [shape_dead_letter(letter, "1") for letter in rejected], "STREAMING_INSERTS")
+    rows = bigquery_rows(
+        "dead_letters", [row for letter in rejected for row in shape_dead_letter(letter, "1")], "STREAMING_INSERTS"
+    )
     assert not client.insert_rows_json(f"{dataset}.dead_letters", list(rows))
     return dataset
 
@@ -58,7 +62,7 @@ def test_all_dead_letters_go_back_to_where_they_came_from(
 
     assert pulled(subscriber) == {
         b"{": {"workspace_id": "w1", "source": "web", "replay": "2026-01-01T00:00:00+00:00"},
-        b"x" * 40_000: {"workspace_id": "w1", "connection_id": "c1", "replay": "2026-01-01T00:00:00+00:00"},
+        LARGE: {"workspace_id": "w1", "connection_id": "c1", "replay": "2026-01-01T00:00:00+00:00"},
     }
     (row,) = client.query_and_wait(f"SELECT message_id, event FROM `{letters}.activities`")
     assert (row["message_id"], row["event"]) == ("m1", "order_completed")

@@ -181,7 +181,7 @@ def check_call(call: SegmentCall) -> None:
 def check_letter(letter: DeadLetter) -> None:
     assert LETTERS.decode(LETTERS.encode(letter)) == letter
 
-    row = shape_dead_letter(letter, "1.0")
+    (row,) = shape_dead_letter(letter, "1.0")
     check_row("dead_letters", row)
 
     assert row_values("dead_letters", row)["payload"] == letter.payload

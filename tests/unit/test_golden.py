@@ -83,7 +83,8 @@ def test_dead_letters_are_written_so() -> None:
     letters = map(bury, read_lines("rejects.jsonl"))
 
     compare(
-        "dead_letters.jsonl", [as_json(row_values("dead_letters", shape_dead_letter(one, "1.0"))) for one in letters]
+        "dead_letters.jsonl",
+        [as_json(row_values("dead_letters", row)) for one in letters for row in shape_dead_letter(one, "1.0")],
     )
 
 

@@ -1,3 +1,4 @@
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter, Reason
 from schemas.rows import make_row, row_values
 from schemas.tables import load_table
+from scripts.replay_dead_letters import join_parts
 from tests.factories import NOW, call, identify, parse, sent
 from transforms.logic.resolve_callers import resolve_callers
 from transforms.logic.shape_rows import (
@@ -196,7 +198,9 @@ def test_a_dead_letter_keeps_all_of_the_message() -> None:
         *({"b": "é", "a": "1"}, "file.jsonl"),
     )
 
-    assert row_values("dead_letters", shape_dead_letter(letter, "1.0")) == {
+    (row,) = shape_dead_letter(letter, "1.0")
+
+    assert row_values("dead_letters", row) == {
         "workspace_id": "w1",
         "connection_id": "c1",
         "rejected_at": NOW,
@@ -206,10 +210,25 @@ def test_a_dead_letter_keeps_all_of_the_message() -> None:
         "type": "track",
         "message_id": "m1",
         "payload": b"\xff",
+        "payload_sha256": "a8100ae6aa1940d0b663bb31cd466142ebbdbd5187131b92d93818987832eb89",
+        "part": 1,
+        "parts": 1,
         "attributes": '{"a":"1","b":"é"}',
         "source": "file.jsonl",
         "pipeline_version": "1.0",
     }
+
+
+def test_a_message_too_large_for_a_row_stands_in_several() -> None:
+    payload = bytes(range(256)) * 40_000
+    letter = DeadLetter(payload, "Step", Reason.TOO_LARGE.value, "detail", NOW, "w1")
+
+    rows = [row_values("dead_letters", row) for row in shape_dead_letter(letter, "1.0")]
+
+    assert [(row["part"], row["parts"]) for row in rows] == [(1, 2), (2, 2)]
+    assert b"".join(row["payload"] for row in rows) == payload
+    assert all(len(base64.b64encode(row["payload"])) < 9 * 2**20 for row in rows)
+    assert [letter["payload"] for letter in join_parts(rows)] == [payload]
 
 
 def test_a_count_says_none_with_null() -> None:

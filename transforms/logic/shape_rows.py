@@ -1,6 +1,7 @@
 """From a resolved call to its rows: one fact row in one table, and an audience membership where Engage sent one."""
 
 from collections.abc import Iterable
+from hashlib import sha256
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -15,6 +16,10 @@ from transforms.logic.decode_json import decode_object
 from transforms.logic.read_context import CONTEXT_COLUMNS, read_context
 from transforms.logic.shape_traits import shape_traits, trait_columns
 from transforms.logic.snake_case import snake_case
+
+# Beam's sink takes rows below 9 MiB, BigQuery's below 10 MB (https://cloud.google.com/bigquery/quotas#streaming_inserts),
+# and bytes travel as base64, a third longer. Pub/Sub's messages have up to 10 MB.
+MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
 
 FACT_TABLES = {
     CallType.TRACK: "activities",
@@ -97,13 +102,23 @@ def shape_identities(workspace_id: str, version: int, identities: Iterable[Ident
     ]
 
 
-def shape_dead_letter(letter: DeadLetter, pipeline_version: str) -> Row:
-    """A row of `dead_letters`."""
+def shape_dead_letter(letter: DeadLetter, pipeline_version: str) -> list[Row]:
+    """The row of `dead_letters`, or the rows of its parts."""
+    payload = letter.payload
+    parts = max(1, -(-len(payload) // MAX_PAYLOAD_BYTES))
     values = msgspec.structs.asdict(letter) | {
         "attributes": msgspec.json.encode(letter.attributes, order="sorted").decode(),
         "pipeline_version": pipeline_version,
+        "payload_sha256": sha256(payload).hexdigest(),
+        "parts": parts,
     }
-    return make_row("dead_letters", values)
+    return [
+        make_row(
+            "dead_letters",
+            values | {"part": part + 1, "payload": payload[part * MAX_PAYLOAD_BYTES : (part + 1) * MAX_PAYLOAD_BYTES]},
+        )
+        for part in range(parts)
+    ]
 
 
 def shape_count(key: OutcomeKey, count: int) -> Row:
