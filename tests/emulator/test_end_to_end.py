@@ -85,7 +85,7 @@ def stop(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     return said[0]
 
 
-# ---------------------------------------------------------------------------------------------------- files to Parquet
+# files to Parquet
 
 
 def test_every_line_of_every_kind_of_file_is_counted_once(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_two_workspaces_share_nothing(tmp_path: Path) -> None:
     assert one.select("person_id", "identifies") != other.select("person_id", "identifies")
 
 
-# ---------------------------------------------------------------------------------------- what ends a run with one line
+# what ends a run with one line
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_ctrl_c_inside_a_step_ends_the_run_quietly(
     assert not caplog.records
 
 
-# --------------------------------------------------------------------------------------------------- files to BigQuery
+# files to BigQuery
 
 ONE_OF_EACH = (
     line("m1", "identify"),
@@ -381,7 +381,7 @@ def test_a_row_that_bigquery_refuses_is_a_dead_letter_and_its_call_is_not_writte
     assert "refused_by_bigquery" in capsys.readouterr().err
 
 
-# --------------------------------------------------------------------------------------------------- Pub/Sub to BigQuery
+# Pub/Sub to BigQuery
 
 
 class Topic:
@@ -470,7 +470,7 @@ def test_pubsub_to_bigquery(client: bigquery.Client, dataset: str, pubsub: Runni
     identified = "SELECT workspace_id, connection_id, CAST(received_at AS STRING) FROM `{d}.identifies`"
     assert ask(client, dataset, identified) == [("w 😀'", "c1", "2026-01-02 03:04:05+00")]
     assert ask(client, dataset, "SELECT workspace_id, connection_id FROM `{d}.activities`") == [("default", None)]
-    published = {data: attributes for data, attributes in letters.pull()}
+    published = dict(letters.pull())
     assert set(published) == {b"\xff not a call", b""}
     attributes = published[b"\xff not a call"]
     assert attributes.items() >= origin.items()
