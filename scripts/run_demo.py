@@ -147,13 +147,8 @@ def _run_pipeline(window_seconds: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.terminate()  # it has nothing to save: what it acknowledged is written or lost
+        process.wait()
 
 
 def _publish(simulated: Simulated, console: Console) -> None:
