@@ -53,6 +53,8 @@ class Settings:
                 check_dataset(self.output_dataset)
             except ValueError as error:
                 raise UsageError(f"--output_dataset: {error}") from None
+        if not self.workspace_id or not self.workspace_id.isprintable():
+            raise UsageError("--workspace_id is empty or has characters that cannot be printed")
         if not 1 <= self.dedupe_horizon_seconds <= MAX_HORIZON_DAYS * DAY_SECONDS:
             raise UsageError(f"--dedupe_horizon_seconds lies between 1 and {MAX_HORIZON_DAYS * DAY_SECONDS}, 30 days")
         if self.window_seconds < 1:

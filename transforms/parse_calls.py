@@ -58,8 +58,7 @@ class RejectionLimit:
             if self._seen >= self._sample and 100 * self._rejected > self._percent * self._seen:
                 raise MostlyRejectedError(
                     f"{self._rejected:,.0f} of the last {self._seen:,.0f} messages were rejected, more than "
-                    f"{self._percent:g} % (--max_rejected_percent). Is this the right input? The messages of "
-                    "the failed bundle were not acknowledged."
+                    f"{self._percent:g} % (--max_rejected_percent). Is this the right input?"
                 )
 
 

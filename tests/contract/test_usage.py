@@ -47,6 +47,8 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["--input_files", "x", "--output_dir", "out", "--dedup_horizon_seconds=3"], "did you mean --dedupe_horizon"),
         (["--input_files", "x", "--output_dir", "out", "--runner", "Nope"], "Nope"),
         (["--input_files", "x", "--output_dir", "out", "stray"], "stray"),
+        (["--input_files", "x", "--output_dir", "out", "--workspace_id", ""], "--workspace_id is empty"),
+        (["--input_files", "x", "--output_dir", "out", "--workspace_id", "a\udcff"], "--workspace_id is empty or has"),
         (["--input_files", "/nowhere/*.jsonl", "--output_dir", "out"], "no file matches"),
     ],
 )
