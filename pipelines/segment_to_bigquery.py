@@ -100,10 +100,10 @@ def run(argv: Sequence[str]) -> int:
         options = make_options(settings, beam_flags)
         use_emulators(settings.output_dataset)
         check_world(settings)
+        pipeline = beam.Pipeline(options=options)
+        write(build(read(pipeline, settings), settings), settings)
     except UsageError as error:
         fail(error)
-    pipeline = beam.Pipeline(options=options)
-    write(build(read(pipeline, settings), settings), settings)
     try:
         with Report(settings, is_local(options)) as report:
             result = pipeline.run()

@@ -13,6 +13,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.timestamp import Timestamp
 
+from pipelines.settings import UsageError
 from schemas.outcomes import Outcome, OutcomeKey, outcome_key
 from schemas.rejections import DeadLetter, Reason
 from schemas.rows import Row, TableRows
@@ -80,7 +81,26 @@ class WriteBigQuery(beam.PTransform):
 
     def _write_table(self, rows: PCollection, table: str) -> PCollection | None:
         label = table_label(table)
-        result = (
+        try:
+            result = self._write_rows(rows, table, label)
+        except (RuntimeError, OSError) as error:
+            if self._method != "STORAGE_WRITE_API":
+                raise
+            reason = str(error).splitlines()[0][:200]
+            raise UsageError(
+                "--bigquery_method STORAGE_WRITE_API needs Java, and Beam's jar from Maven, where the job is launched: "
+                f"{reason}"
+            ) from None
+        if self._method == "FILE_LOADS":
+            return None
+        read = _read_insert_error if self._method == "STREAMING_INSERTS" else _read_storage_error
+        refused: PCollection = result.failed_rows_with_errors | f"Refused{label}" >> beam.ParDo(
+            _ReadRefusedFn(table, read)
+        )
+        return refused
+
+    def _write_rows(self, rows: PCollection, table: str, label: str) -> Any:
+        return (
             rows
             | f"Select{label}" >> beam.ParDo(_SelectRowsFn(table, self._method))
             | f"Write{label}"
@@ -96,13 +116,6 @@ class WriteBigQuery(beam.PTransform):
                 triggering_frequency=None if rows.is_bounded else _TRIGGERING_SECONDS.get(self._method),
             )
         )
-        if self._method == "FILE_LOADS":
-            return None
-        read = _read_insert_error if self._method == "STREAMING_INSERTS" else _read_storage_error
-        refused: PCollection = result.failed_rows_with_errors | f"Refused{label}" >> beam.ParDo(
-            _ReadRefusedFn(table, read)
-        )
-        return refused
 
 
 def table_label(table: str) -> str:

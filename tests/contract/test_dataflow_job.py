@@ -1,6 +1,7 @@
 """What would be launched on Dataflow, built without contacting the cloud: the steps' names and what is shipped."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +17,7 @@ from google.auth.credentials import AnonymousCredentials
 
 from pipelines.runners import make_options
 from pipelines.segment_to_bigquery import build, read, write
-from pipelines.settings import parse_settings
+from pipelines.settings import UsageError, parse_settings
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN_STEPS = Path(__file__).parent / "step_names.txt"
@@ -38,13 +39,21 @@ def build_pipeline(argv: list[str]) -> tuple[beam.Pipeline, PipelineOptions]:
     return pipeline, options
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_cloud() -> Iterator[None]:
+    """No credentials are looked for, no bucket is asked."""
+    with (
+        mock.patch.object(google.auth, "default", return_value=(AnonymousCredentials(), "my-project")),
+        mock.patch.object(gcsio.GcsIO, "is_soft_delete_enabled", return_value=False),
+    ):
+        yield
+
+
 @pytest.fixture(scope="module")
 def job() -> Any:
     """The job as it would be sent: everything is real but the credentials and the request itself."""
     jobs: list[Any] = []
     with (
-        mock.patch.object(google.auth, "default", return_value=(AnonymousCredentials(), "my-project")),
-        mock.patch.object(gcsio.GcsIO, "is_soft_delete_enabled", return_value=False),
         mock.patch.object(apiclient.DataflowApplicationClient, "__init__", return_value=None),
         mock.patch.object(apiclient.DataflowApplicationClient, "create_job", side_effect=jobs.append),
     ):
@@ -122,3 +131,24 @@ def test_the_pipelines_set_the_options_that_they_need() -> None:
 
     assert options.view_as(StandardOptions).streaming
     assert not options.view_as(SetupOptions).save_main_session
+
+
+@pytest.mark.slow
+def test_load_jobs_build_for_files() -> None:
+    files = [*("--input_files", "gs://my-bucket/*.jsonl", "--output_dataset", "my-project.segment"), *LAUNCH[8:]]
+
+    pipeline, _ = build_pipeline([*files, "--bigquery_method", "FILE_LOADS"])
+    names = {transform.unique_name for transform in pipeline.to_runner_api().components.transforms.values()}
+
+    assert "WriteData/WriteActivities/BigQueryBatchFileLoads" in names
+    assert not [name for name in names if name.startswith("WriteData/Refused")]
+
+
+def test_the_storage_write_api_without_its_jar_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("Unable to fetch remote job server jar")
+
+    monkeypatch.setattr("apache_beam.io.gcp.bigquery.StorageWriteToBigQuery.__init__", fail)
+
+    with pytest.raises(UsageError, match=r"needs Java.*Unable to fetch"):
+        build_pipeline([*LAUNCH, "--bigquery_method", "STORAGE_WRITE_API"])
