@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     python -m benchmarks.compare_bounded --calls 200000 --markdown --json costs.json
 
   keep what was written, to look at it:
-    python -m benchmarks.compare_bounded --calls 2000 --rounds 1 --output /tmp/compared
+    python -m benchmarks.compare_bounded --calls 2000 --rounds 1 --output compared
 
 The exit code is 0 if all three agree, 1 if they differ or one of them fails, 2 for a wrong flag.""",
     )
