@@ -67,6 +67,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit code: 0 if every message is accounted for and ended as it should."""
     options = _make_parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     with ExitStack() as world:
@@ -226,13 +227,11 @@ Everything runs on until Ctrl-C. In another terminal:
 
   export {exports}
 
-  bq --api {emulators["BIGQUERY_EMULATOR_HOST"]} --project_id {PROJECT} query --nouse_legacy_sql \\
-    'SELECT * FROM segment.persons LIMIT 10'
+  CLOUDSDK_AUTH_DISABLE_CREDENTIALS=true bq --api {emulators["BIGQUERY_EMULATOR_HOST"]} --project_id {PROJECT} \\
+    query --nouse_legacy_sql 'SELECT * FROM segment.persons LIMIT 10'
 
-  .venv/bin/python -c "
-  from pipelines.clients import bigquery_client
-  for row in bigquery_client('{PROJECT}').query_and_wait('SELECT * FROM {DATASET}.person_activities LIMIT 10'):
-      print(dict(row))"
+  .venv/bin/python -c "from pipelines.clients import bigquery_client as client; \\
+    [print(dict(row)) for row in client('{PROJECT}').query_and_wait('SELECT * FROM {DATASET}.persons LIMIT 10')]"
 """,
         markup=False,
     )
