@@ -227,8 +227,9 @@ Everything runs on until Ctrl-C. In another terminal:
 
   export {exports}
 
-  CLOUDSDK_AUTH_DISABLE_CREDENTIALS=true bq --api {emulators["BIGQUERY_EMULATOR_HOST"]} --project_id {PROJECT} \\
-    query --nouse_legacy_sql 'SELECT * FROM segment.persons LIMIT 10'
+  CLOUDSDK_AUTH_ACCESS_TOKEN=none bq --api {emulators["BIGQUERY_EMULATOR_HOST"]} --project_id {PROJECT} \\
+    --discovery_file "$(gcloud info --format='value(installation.sdk_root)')/platform/bq/discovery_next/bigquery.json" \\
+    query --nouse_legacy_sql 'SELECT * FROM segment.current_identities LIMIT 10'
 
   .venv/bin/python -c "from pipelines.clients import bigquery_client as client; \\
     [print(dict(row)) for row in client('{PROJECT}').query_and_wait('SELECT * FROM {DATASET}.persons LIMIT 10')]"
