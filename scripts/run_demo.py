@@ -228,7 +228,8 @@ Everything runs on until Ctrl-C. In another terminal:
   export {exports}
 
   CLOUDSDK_AUTH_ACCESS_TOKEN=none bq --api {emulators["BIGQUERY_EMULATOR_HOST"]} --project_id {PROJECT} \\
-    --discovery_file "$(gcloud info --format='value(installation.sdk_root)')/platform/bq/discovery_next/bigquery.json" \\
+    --discovery_file \\
+    "$(gcloud info --format='value(installation.sdk_root)')/platform/bq/discovery_next/bigquery.json" \\
     query --nouse_legacy_sql 'SELECT * FROM segment.current_identities LIMIT 10'
 
   .venv/bin/python -c "from pipelines.clients import bigquery_client as client; \\
