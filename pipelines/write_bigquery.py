@@ -23,8 +23,6 @@ from transforms.logic.read_timestamps import format_timestamp
 from transforms.logic.shape_rows import FACT_TABLES
 from transforms.several_outputs import gives_several
 
-METHODS = ("STREAMING_INSERTS", "STORAGE_WRITE_API", "FILE_LOADS")
-
 LEDGER_TABLES = ("dead_letters", "counts")
 """What the books are kept in. Rows that the other tables refuse end here, so these are written last."""
 
