@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,16 @@ class IdentifierType(StrEnum):
     ANONYMOUS_ID = "anonymous_id"
 
 
+Node: TypeAlias = tuple[str, str, str]
+"""One identifier of one workspace: workspace_id, identifier type (or `PERSON_ID`), value."""
+
+PERSON_ID = "person_id"
+"""The type of a node that no call carries: a person_id of the customer's warehouse, or of an earlier job."""
+
+Cause: TypeAlias = tuple[str, int]
+"""The call that brought something about: its message_id, and its timestamp in microseconds since 1970."""
+
+
 class Link(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What one call says of who is who: the identifiers that it carries and that are not blocked."""
 
@@ -25,6 +35,7 @@ class Link(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """alias: the id that user_id replaces."""
     timestamp: int
     """When the call happened, in microseconds since 1970: the older email names the person."""
+    message_id: str = ""
 
 
 class LinkBlock(msgspec.Struct, array_like=True, gc=False):
@@ -33,6 +44,36 @@ class LinkBlock(msgspec.Struct, array_like=True, gc=False):
     links: list[Link]
     newest: int
     """When the newest of those calls was received, in microseconds since 1970: the version of what they resolve to."""
+
+
+class WarehousePerson(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A row of the customer's own person table: whose id wins over ours."""
+
+    workspace_id: str
+    email: str
+    """Lower-cased and trimmed."""
+    person_id: str
+
+
+class KnownIdentity(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A row of `current_identities` as an earlier job has left it."""
+
+    workspace_id: str
+    identifier_type: str
+    identifier: str
+    person_id: str
+    person_since: int | None
+    """When the email that names the person was first seen, in microseconds since 1970; None if a warehouse names it."""
+    linked_at: int | None
+    """anonymous_id: when it was first seen with its owner."""
+    version: int
+
+
+class PriorBlock(msgspec.Struct, array_like=True, gc=False):
+    """Something that is known of persons before the first call."""
+
+    warehouse: list[WarehousePerson] = []
+    known: list[KnownIdentity] = []
 
 
 class Identity(NamedTuple):

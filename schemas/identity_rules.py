@@ -1,0 +1,48 @@
+"""What decides who is who and may differ between customers: blocked values, limits and priorities."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from schemas.identities import IdentifierType
+
+# Values that clients send when they know nobody. Segment suggests `[0-]*`, -1, null and anonymous
+# (https://segment.com/docs/unify/identity-resolution/identity-resolution-settings/#blocked-values); the others are what
+# JavaScript makes of nothing.
+BLOCKED_VALUES = ("-1", "null", "none", "undefined", "anonymous", "unknown", "[object Object]", "NaN")
+BLOCKED_PATTERNS = ("[0-]*",)
+
+# Segment's default for every identifier but user_id:
+# https://segment.com/docs/unify/identity-resolution/identity-resolution-settings/#limit. A shared inbox or a shared login
+# has more and must not make one person of a company.
+MAX_EMAILS_PER_USER_ID = 5
+MAX_USER_IDS_PER_EMAIL = 5
+
+
+@dataclass(frozen=True)
+class IdentityRules:
+    """The rules of one run. Changing them concerns what is learned from then on: a link that was made stays."""
+
+    emails_per_user_id: int = MAX_EMAILS_PER_USER_ID
+    """A user_id links to no more emails than this; see `transforms/logic/admit_links.py`."""
+    user_ids_per_email: int = MAX_USER_IDS_PER_EMAIL
+    """An email links to no more user_ids than this."""
+    blocked_values: tuple[str, ...] = BLOCKED_VALUES
+    """Texts that identify nobody, in any case."""
+    blocked_patterns: tuple[str, ...] = BLOCKED_PATTERNS
+    """Regular expressions; what they match from end to end, in any case, identifies nobody."""
+    priority: tuple[str, ...] = field(default_factory=lambda: tuple(IdentifierType))
+    """All identifier types, strongest first: a call counts for the strongest that it carries."""
+
+    def is_blocked(self, identifier: str) -> bool:
+        """Whether the value never identifies anyone."""
+        return self._blocked.fullmatch(identifier) is not None
+
+    @cached_property
+    def _blocked(self) -> re.Pattern[str]:
+        alternatives = [f"(?:{pattern})" for pattern in self.blocked_patterns]
+        alternatives += [re.escape(value) for value in self.blocked_values]
+        return re.compile("|".join(alternatives) or "(?!)", re.IGNORECASE)
+
+
+DEFAULT_RULES = IdentityRules()
