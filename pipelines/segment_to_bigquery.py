@@ -13,6 +13,7 @@ from apache_beam.pvalue import PCollection
 from pipelines.clients import use_emulators
 from pipelines.preflight import check_world
 from pipelines.read import ReadFiles, ReadSubscription
+from pipelines.read_suppressions import AddSuppressions
 from pipelines.report import Report
 from pipelines.runners import is_local, make_options
 from pipelines.settings import Settings, UsageError, fail, parse_settings
@@ -41,18 +42,27 @@ class Outputs(NamedTuple):
     """`tuple[OutcomeKey, int]`."""
 
 
-def build(messages: PCollection, settings: Settings) -> Outputs:
-    """Messages to rows, dead letters and counts; every message is counted once."""
+def build(messages: PCollection, settings: Settings, prior: PCollection | None = None) -> Outputs:
+    """Messages to rows, dead letters and counts; every message is counted once.
+
+    `prior`: `PriorBlock`s, what tables know of persons beforehand.
+    """
     parsed = messages | "ParseCalls" >> ParseCalls(
         settings.workspace_id, settings.max_call_bytes, settings.max_rejected_percent
     )
-    unique = parsed.calls | "DedupeCalls" >> DedupeCalls(settings.dedupe_horizon_seconds)
-    resolved = unique.calls | "ResolveIdentities" >> ResolveIdentities(settings.window_seconds)
+    calls = parsed.calls
+    if settings.output_dataset is not None:
+        calls = calls | "AddSuppressions" >> AddSuppressions(settings.output_dataset)
+    unique = calls | "DedupeCalls" >> DedupeCalls(settings.dedupe_horizon_seconds)
+    resolved = unique.calls | "ResolveIdentities" >> ResolveIdentities(
+        settings.identity_rules, settings.window_seconds, prior
+    )
     shaped = resolved.calls | "ShapeRows" >> ShapeRows()
     rows = (shaped.rows, resolved.identities) | "FlattenRows" >> beam.Flatten()
     dead_letters = (parsed.dead_letters, resolved.dead_letters) | "FlattenDeadLetters" >> beam.Flatten()
     rejected = dead_letters | "CountDeadLetters" >> CountDeadLetters()
-    counts = (rejected, unique.counts, shaped.counts) | "FlattenCounts" >> beam.Flatten()
+    counted = [each for each in (rejected, unique.counts, resolved.counts, shaped.counts) if each is not None]
+    counts = counted | "FlattenCounts" >> beam.Flatten()
     return Outputs(rows, dead_letters, counts)
 
 

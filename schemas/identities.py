@@ -1,8 +1,7 @@
 """Who is who: identifiers, the links that calls bring, and the persons they resolve to."""
 
-from collections.abc import Iterator
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -38,14 +37,6 @@ class Link(msgspec.Struct, array_like=True, frozen=True, gc=False):
     message_id: str = ""
 
 
-class LinkBlock(msgspec.Struct, array_like=True, gc=False):
-    """The distinct links of some calls of one workspace."""
-
-    links: list[Link]
-    newest: int
-    """When the newest of those calls was received, in microseconds since 1970: the version of what they resolve to."""
-
-
 class WarehousePerson(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A row of the customer's own person table: whose id wins over ours."""
 
@@ -74,15 +65,19 @@ class PriorBlock(msgspec.Struct, array_like=True, gc=False):
 
     warehouse: list[WarehousePerson] = []
     known: list[KnownIdentity] = []
+    read_at: int = 0
+    """When it was read, in microseconds since 1970."""
 
 
-class Identity(NamedTuple):
-    """An identifier and the person that it belongs to."""
+class LinkBlock(msgspec.Struct, array_like=True, gc=False):
+    """The distinct links of some calls of one workspace, or what was known of it before."""
 
-    identifier_type: str
-    identifier: str
-    person_id: str | None
-    """None if it belonged to a person before and belongs to none any more."""
+    links: list[Link]
+    newest: int
+    """When the newest of those calls was received, in microseconds since 1970: the version of what they resolve to."""
+    erased: list[tuple[str, str]] = []
+    """Identifier type and identifier of whom delete calls ask to forget."""
+    prior: PriorBlock | None = None
 
 
 class Persons(msgspec.Struct, array_like=True):
@@ -91,15 +86,11 @@ class Persons(msgspec.Struct, array_like=True):
     version: int
     by_identifier: dict[str, dict[str, str]]
     """identifier type -> identifier -> person_id."""
+    erased: list[tuple[str, str]] = []
+    """All identifiers of the persons who asked to be forgotten: types and values."""
 
     def find(self, identifier_type: str | None, identifier: str | None) -> str | None:
         """The person of an identifier, None while there is none."""
         if identifier_type is None or identifier is None:
             return None
         return self.by_identifier.get(identifier_type, {}).get(identifier)
-
-    def identities(self) -> Iterator[Identity]:
-        """All of them."""
-        for identifier_type, by_identifier in self.by_identifier.items():
-            for identifier, person_id in by_identifier.items():
-                yield Identity(identifier_type, identifier, person_id)

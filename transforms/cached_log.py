@@ -40,3 +40,10 @@ class LogCache(Generic[Value]):
             self._values[fresh] = value
             while len(self._values) > self._capacity:
                 self._values.popitem(last=False)
+
+    def put_back(self, token: Any, value: Value) -> None:
+        """Keep a value that `take` gave and that has not changed: nothing is written."""
+        written = token.read()
+        if written is not None:
+            with self._lock:
+                self._values[written] = value

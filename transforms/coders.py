@@ -8,7 +8,8 @@ from apache_beam.coders import RowCoder
 from apache_beam.coders.typecoders import registry
 
 from schemas.calls import CallBlock
-from schemas.identities import LinkBlock, Persons
+from schemas.identities import LinkBlock, Persons, PriorBlock
+from schemas.identity_facts import HomeBlock
 from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
@@ -56,6 +57,6 @@ class StructCoder(beam.coders.Coder):
 
 def register_coders() -> None:
     """Tell Beam. Importing `transforms` does it."""
-    for struct_type in (CallBlock, LinkBlock, Persons, DeadLetter, TableRows):
+    for struct_type in (CallBlock, LinkBlock, PriorBlock, HomeBlock, Persons, DeadLetter, TableRows):
         registry.register_coder(struct_type, StructCoder)
     registry.register_coder(OutcomeKey, RowCoder)

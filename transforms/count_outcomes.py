@@ -4,15 +4,14 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
-from apache_beam.transforms.trigger import AccumulationMode, AfterProcessingTime, AfterWatermark
-from apache_beam.transforms.window import FixedWindows, GlobalWindows
+from apache_beam.transforms.window import GlobalWindows
 
 from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
 from transforms.logic.count_calls import count_dead_letter
 from transforms.logic.shape_rows import shape_count
-from transforms.resolve_identities import ALLOWED_LATENESS
+from transforms.windows import window_by_arrival
 
 
 class CountOutcomes(beam.PTransform):
@@ -28,12 +27,7 @@ class CountOutcomes(beam.PTransform):
     def expand(self, counts: PCollection) -> PCollection:
         """Apply it to a PCollection of `tuple[OutcomeKey, int]`; gives `TableRows`."""
         if not counts.is_bounded:
-            counts = counts | "WindowCounts" >> beam.WindowInto(
-                FixedWindows(self._window_seconds),
-                trigger=AfterWatermark(late=AfterProcessingTime(self._window_seconds)),
-                accumulation_mode=AccumulationMode.DISCARDING,
-                allowed_lateness=ALLOWED_LATENESS,
-            )
+            counts = counts | "WindowCounts" >> window_by_arrival(self._window_seconds)
         rows: PCollection = (
             counts | "SumCounts" >> beam.CombinePerKey(sum) | "ShapeCount" >> beam.ParDo(_ShapeCountFn())
         )

@@ -1,4 +1,4 @@
-"""DedupeCalls: each message once, however often it is delivered."""
+"""DedupeCalls: each message once, however often it is delivered, and none of people who were erased."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ from schemas.outcomes import Outcome, OutcomeKey
 from transforms.cached_log import LogCache
 from transforms.logic.count_calls import count_calls
 from transforms.logic.drop_repeats import SeenMessages, drop_repeats
+from transforms.logic.suppress_calls import SuppressedIdentifiers
 from transforms.several_outputs import gives_several
 
 MICROS_A_SECOND = 1_000_000
@@ -25,9 +26,9 @@ class DedupedCalls(NamedTuple):
     """What comes out of DedupeCalls; every call comes out of `calls` or is counted in `counts`."""
 
     calls: PCollection
-    """`CallBlock`: the calls that were not seen before."""
+    """`CallBlock`: the calls that were not seen before and carry no suppressed identifier."""
     counts: PCollection
-    """`tuple[OutcomeKey, int]`: the duplicates."""
+    """`tuple[OutcomeKey, int]`: the duplicates, and what was suppressed."""
 
 
 class DedupeCalls(beam.PTransform):
@@ -36,6 +37,9 @@ class DedupeCalls(beam.PTransform):
     The clock is the arrival of the messages, not their own time: a call of last month that is sent twice today is sent
     twice. Repeats that arrive further apart are both kept; the views show one of them. Bounded input is grouped and
     sorted by arrival; unbounded input is remembered in state, so there the call that arrives first is kept.
+
+    Calls that carry a suppressed identifier are dropped: in bounded input wherever they stand, in a stream from the
+    moment when the suppression is heard. Of two such calls with one messageId the second is a duplicate.
     """
 
     def __init__(self, horizon_seconds: int) -> None:
@@ -60,64 +64,98 @@ class DedupeCalls(beam.PTransform):
 class _DropRepeatsFn(beam.DoFn):
     def __init__(self, horizon_micros: int) -> None:
         self._horizon_micros = horizon_micros
-        self._duplicates = Metrics.counter("dedupe_calls", "duplicates")
+        self._dropped = _DroppedCalls()
 
     def process(
         self, group: tuple[int, Iterable[CallBlock]]
     ) -> Iterator[CallBlock | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]]:
-        kept: list[SegmentCall] = []
+        new: list[SegmentCall] = []
         repeats: list[SegmentCall] = []
-        arrived = (call for block in group[1] for call in block.calls)
+        suppressed = SuppressedIdentifiers()
+        arrived: list[SegmentCall] = []
+        for block in group[1]:
+            arrived += block.calls
+            suppressed.learn(block.suppress)
         for call, is_repeat in drop_repeats(arrived, self._horizon_micros):
-            (repeats if is_repeat else kept).append(call)
-        self._duplicates.inc(len(repeats))
+            (repeats if is_repeat else new).append(call)
+        kept, erased = suppressed.drop_carriers(new)
         yield CallBlock(kept)
-        for count in count_calls(repeats, Outcome.DUPLICATE).items():
+        for count in self._dropped.count(repeats, erased):
             yield TaggedOutput("counts", count)
 
 
-def _rebuild_seen(log: Iterable[bytes]) -> SeenMessages:
-    seen = SeenMessages()
-    seen.replay(log)
-    return seen
+class _DroppedCalls:
+    """What both ways of dropping count."""
+
+    def __init__(self) -> None:
+        self._duplicates = Metrics.counter("dedupe_calls", "duplicates")
+        self._suppressed = Metrics.counter("dedupe_calls", "suppressed")
+
+    def count(self, repeats: list[SegmentCall], erased: list[SegmentCall]) -> Iterator[tuple[OutcomeKey, int]]:
+        self._duplicates.inc(len(repeats))
+        self._suppressed.inc(len(erased))
+        yield from count_calls(repeats, Outcome.DUPLICATE).items()
+        yield from count_calls(erased, Outcome.SUPPRESSED).items()
 
 
-_SEEN: LogCache[SeenMessages] = LogCache(capacity=4096)
+class _Shard(NamedTuple):
+    """What a shard remembers."""
+
+    seen: SeenMessages
+    suppressed: SuppressedIdentifiers
+
+
+def _rebuild_shard(seen_log: Iterable[bytes], suppressed_log: Iterable[bytes]) -> _Shard:
+    shard = _Shard(SeenMessages(), SuppressedIdentifiers())
+    shard.seen.replay(seen_log)
+    shard.suppressed.replay(suppressed_log)
+    return shard
+
+
+_MEMORY: LogCache[_Shard] = LogCache(capacity=4096)
 
 
 class _DropSeenFn(beam.DoFn):
-    """Remembers, per shard, every message that was kept: 24 bytes each.
+    """Remembers, per shard, every message that was kept and every identifier that is suppressed: 24 bytes each.
 
-    For the horizon after its arrival, and at most half of it longer; the timer forgets, when the watermark has passed.
+    A message for the horizon after its arrival, and at most half of it longer; the timer forgets, when the watermark
+    has passed. An identifier for ever: nobody forgets it, else a late device would bring an erased person back. Both
+    logs share the token.
     """
 
     SEEN = BagStateSpec("seen", BytesCoder())
+    SUPPRESSED = BagStateSpec("suppressed", BytesCoder())
     TOKEN = ReadModifyWriteStateSpec("token", BytesCoder())
     FORGET = TimerSpec("forget", TimeDomain.WATERMARK)
 
     def __init__(self, horizon_micros: int) -> None:
         self._horizon = Duration(micros=horizon_micros)
-        self._duplicates = Metrics.counter("dedupe_calls", "duplicates")
+        self._dropped = _DroppedCalls()
 
     def process(
         self,
         element: tuple[int, CallBlock],
         timestamp: Any = beam.DoFn.TimestampParam,
         seen_log: Any = beam.DoFn.StateParam(SEEN),
+        suppressed_log: Any = beam.DoFn.StateParam(SUPPRESSED),
         token: Any = beam.DoFn.StateParam(TOKEN),
         forget: Any = beam.DoFn.TimerParam(FORGET),
     ) -> Iterator[CallBlock | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]]:
-        seen = _SEEN.take(token, seen_log, _rebuild_seen)
-        if not len(seen):
+        block = element[1]
+        shard = _MEMORY.take(token, seen_log, lambda log: _rebuild_shard(log, suppressed_log.read()))
+        if block.calls and not len(shard.seen):
             forget.set(timestamp + self._horizon)
-        kept, repeats, record = seen.keep_new(element[1].calls, self._horizon.micros)
+        new, repeats, record = shard.seen.keep_new(block.calls, self._horizon.micros)
         if record:
             seen_log.add(record)
-        _SEEN.put(token, seen)
-        self._duplicates.inc(len(repeats))
+        learned = shard.suppressed.learn(block.suppress)
+        if learned:
+            suppressed_log.add(learned)
+        _MEMORY.put(token, shard)
+        kept, erased = shard.suppressed.drop_carriers(new)
         if kept:
             yield CallBlock(kept)
-        for count in count_calls(repeats, Outcome.DUPLICATE).items():
+        for count in self._dropped.count(repeats, erased):
             yield TaggedOutput("counts", count)
 
     @on_timer(FORGET)
@@ -125,14 +163,15 @@ class _DropSeenFn(beam.DoFn):
         self,
         timestamp: Any = beam.DoFn.TimestampParam,
         seen_log: Any = beam.DoFn.StateParam(SEEN),
+        suppressed_log: Any = beam.DoFn.StateParam(SUPPRESSED),
         token: Any = beam.DoFn.StateParam(TOKEN),
         forget: Any = beam.DoFn.TimerParam(FORGET),
     ) -> None:
-        seen = _SEEN.take(token, seen_log, _rebuild_seen)
-        rest = seen.forget_before((timestamp - self._horizon).micros)
+        shard = _MEMORY.take(token, seen_log, lambda log: _rebuild_shard(log, suppressed_log.read()))
+        rest = shard.seen.forget_before((timestamp - self._horizon).micros)
         seen_log.clear()
         token.clear()
         if rest:
             seen_log.add(rest)
-            _SEEN.put(token, seen)
+            _MEMORY.put(token, shard)
             forget.set(timestamp + Duration(micros=self._horizon.micros // 2))

@@ -9,10 +9,12 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
-from schemas.calls import CallBlock
+from schemas.calls import CallBlock, CallType
+from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from schemas.messages import Message, MessageBlock
 from schemas.rejections import DeadLetter, Reason, Rejected
 from transforms.logic.parse_call import parse_call, peek_call
+from transforms.logic.suppress_calls import suppressed_keys
 from transforms.several_outputs import gives_several
 
 # De-duplication is keyed by shard: enough of them to spread over the workers of a large job, few enough that a block of
@@ -20,12 +22,15 @@ from transforms.several_outputs import gives_several
 # seen.
 SHARDS = 32
 
+SUPPRESSING_IN_FILES = frozenset({CallType.SUPPRESS})
+SUPPRESSING_IN_STREAMS = frozenset({CallType.SUPPRESS, CallType.DELETE})
+
 
 class ParsedCalls(NamedTuple):
     """What comes out of ParseCalls; every message comes out of exactly one of the two."""
 
     calls: PCollection
-    """`tuple[int, CallBlock]`: de-duplication shard and the valid calls of it."""
+    """`tuple[int, CallBlock]`: de-duplication shard and the valid calls of it, or what every shard is to suppress."""
     dead_letters: PCollection
     """`DeadLetter`."""
 
@@ -66,24 +71,45 @@ _LIMITS: dict[float, RejectionLimit] = {}
 
 
 class ParseCalls(beam.PTransform):
-    """`MessageBlock`s to valid calls, sharded by messageId, and dead letters."""
+    """`MessageBlock`s to valid calls, sharded by messageId, and dead letters.
 
-    def __init__(self, default_workspace_id: str, max_call_bytes: int, max_rejected_percent: float) -> None:
+    What a `suppress` message names, every shard hears of. In a stream also what a delete call carries; in bounded input
+    a delete call suppresses nothing here, because ResolveIdentities knows the whole person.
+    """
+
+    def __init__(
+        self,
+        default_workspace_id: str,
+        max_call_bytes: int,
+        max_rejected_percent: float,
+        rules: IdentityRules = DEFAULT_RULES,
+    ) -> None:
         super().__init__()
-        self._fn = _ParseCallFn(default_workspace_id, max_call_bytes, max_rejected_percent)
+        self._arguments = default_workspace_id, max_call_bytes, max_rejected_percent, rules
 
     @gives_several
     def expand(self, messages: PCollection) -> ParsedCalls:
         """Apply it to a PCollection of `MessageBlock`."""
-        parsed = messages | "ParseCall" >> beam.ParDo(self._fn).with_outputs("dead_letters", main="calls")
+        suppressing = SUPPRESSING_IN_FILES if messages.is_bounded else SUPPRESSING_IN_STREAMS
+        fn = _ParseCallFn(*self._arguments, suppressing)
+        parsed = messages | "ParseCall" >> beam.ParDo(fn).with_outputs("dead_letters", main="calls")
         return ParsedCalls(parsed.calls, parsed.dead_letters)
 
 
 class _ParseCallFn(beam.DoFn):
-    def __init__(self, default_workspace_id: str, max_call_bytes: int, max_rejected_percent: float) -> None:
+    def __init__(
+        self,
+        default_workspace_id: str,
+        max_call_bytes: int,
+        max_rejected_percent: float,
+        rules: IdentityRules,
+        suppressing: frozenset[CallType],
+    ) -> None:
         self._default_workspace_id = default_workspace_id
         self._max_call_bytes = max_call_bytes
         self._max_rejected_percent = max_rejected_percent
+        self._rules = rules
+        self._suppressing = suppressing
         self._parsed = Metrics.counter("parse_calls", "calls")
         self._rejected = {reason: Metrics.counter("parse_calls", f"rejected_{reason.value}") for reason in Reason}
 
@@ -94,6 +120,7 @@ class _ParseCallFn(beam.DoFn):
         self, block: MessageBlock
     ) -> Iterator[tuple[int, CallBlock] | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
         shards: dict[int, CallBlock] = {}
+        suppress: list[bytes] = []
         letters = []
         for message in block.messages:
             try:
@@ -103,11 +130,16 @@ class _ParseCallFn(beam.DoFn):
                 continue
             if call.payload is not None:
                 call.attributes, call.source = dict(message.attributes), block.source
+            if call.type in self._suppressing:
+                suppress += suppressed_keys(call, self._rules)
             shard = crc32(call.message_id.encode()) % SHARDS
             shards.setdefault(shard, CallBlock([])).calls.append(call)
         self._limit.observe(len(block.messages), len(letters))
         self._parsed.inc(len(block.messages) - len(letters))
+        # The calls first: what was sent before a delete call, in the same block, still tells who is who.
         yield from shards.items()
+        if suppress:
+            yield from ((shard, CallBlock([], suppress)) for shard in range(SHARDS))
         for letter in letters:
             yield TaggedOutput("dead_letters", letter)
 

@@ -4,41 +4,44 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
-import msgspec
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
-from apache_beam.transforms.trigger import AccumulationMode, AfterProcessingTime, AfterWatermark
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
-from apache_beam.transforms.window import FixedWindows, GlobalWindows
-from apache_beam.utils.timestamp import Duration
+from apache_beam.transforms.window import GlobalWindows, TimestampedValue
 
-from schemas.calls import CallBlock
-from schemas.identities import LinkBlock, Persons
+from schemas.calls import CallBlock, SegmentCall
+from schemas.identities import KnownIdentity, LinkBlock, Node, Persons, PriorBlock
+from schemas.identity_facts import Belongs, HomeBlock, Published, decode_facts, encode_facts
+from schemas.identity_rules import IdentityRules
+from schemas.outcomes import Outcome, OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
 from transforms.cached_log import LogCache
-from transforms.logic.identify_callers import find_links, split_by_workspace
-from transforms.logic.identity_graph import IdentityGraph, resolve_links
-from transforms.logic.resolve_callers import ResolvedCallers, resolve_callers
-from transforms.logic.shape_rows import shape_identities
+from transforms.grow_graph import GrowGraph, home_shard
+from transforms.logic.count_calls import count_calls
+from transforms.logic.identify_callers import find_links, set_callers, split_prior
+from transforms.logic.publish_identities import PublishedIdentities
+from transforms.logic.resolve_callers import ResolvedCallers, resolve_callers, split_erased
+from transforms.logic.resolve_links import resolve_links
+from transforms.logic.shape_identities import shape_merge, shape_published
 from transforms.several_outputs import gives_several
+from transforms.windows import window_by_arrival
 
 NOBODY = Persons(0, {})
 
-# Late data is never dropped (contract section 3). Beam wants a number: longer than any backlog that Pub/Sub can hold.
-ALLOWED_LATENESS = Duration(seconds=400 * 24 * 3600)
-
 
 class ResolvedCalls(NamedTuple):
-    """What comes out of ResolveIdentities; every call comes out of `calls` or `dead_letters`."""
+    """What comes out of ResolveIdentities; every call comes out of `calls` or `dead_letters`, or is in `counts`."""
 
     calls: PCollection
     """`CallBlock`: person_id, identifier_type and identifier are set."""
     identities: PCollection
-    """`TableRows` of `identities`: what is new or has changed."""
+    """`TableRows` of `identities`, what is new or has changed, and of `identity_merges`."""
     dead_letters: PCollection
     """`DeadLetter`: identify calls without an email whose userId maps to nobody."""
+    counts: PCollection | None
+    """`tuple[OutcomeKey, int]`: bounded input's calls of persons who ask in it to be forgotten; else None."""
 
 
 class ResolveIdentities(beam.PTransform):
@@ -49,9 +52,12 @@ class ResolveIdentities(beam.PTransform):
     later reaches them through the `identities` table.
     """
 
-    def __init__(self, window_seconds: int) -> None:
+    def __init__(self, rules: IdentityRules, window_seconds: int, prior: PCollection | None = None) -> None:
+        """`prior`: a PCollection of `PriorBlock`, what tables say of persons before the first call."""
         super().__init__()
+        self._rules = rules
         self._window_seconds = window_seconds
+        self._prior = prior
 
     @gives_several
     def expand(self, calls: PCollection) -> ResolvedCalls:
@@ -61,47 +67,62 @@ class ResolveIdentities(beam.PTransform):
         return self._resolve_by_window(calls)
 
     def _resolve_whole_graph(self, calls: PCollection) -> ResolvedCalls:
-        persons = (
-            calls
-            | "FindLinks" >> beam.ParDo(_FindLinksFn())
+        links = calls | "FindLinks" >> beam.ParDo(_FindLinksFn(self._rules))
+        if self._prior is not None:
+            prior = self._prior | "SplitPrior" >> beam.ParDo(_SplitPriorFn())
+            links = (links, prior) | "AddPrior" >> beam.Flatten()
+        linked = (
+            links
             | "GroupLinks" >> beam.GroupByKey()
-            | "ResolveLinks" >> beam.ParDo(_ResolveLinksFn())
+            | "ResolveLinks" >> beam.ParDo(_ResolveLinksFn(self._rules)).with_outputs("identities", main="persons")
         )
-        resolved = calls | "ResolveCallers" >> beam.ParDo(_ResolveCallersFn(), AsDict(persons)).with_outputs(
-            "dead_letters", main="calls"
-        )
-        identities = persons | "ShapeIdentities" >> beam.ParDo(_ShapeIdentitiesFn())
-        return ResolvedCalls(resolved.calls, identities, resolved.dead_letters)
+        resolved = calls | "ResolveCallers" >> beam.ParDo(
+            _ResolveCallersFn(self._rules), AsDict(linked.persons)
+        ).with_outputs("dead_letters", "counts", main="calls")
+        return ResolvedCalls(resolved.calls, linked.identities, resolved.dead_letters, resolved.counts)
 
     def _resolve_by_window(self, calls: PCollection) -> ResolvedCalls:
-        resolved = (
-            calls
-            | "SplitByWorkspace" >> beam.ParDo(_SplitByWorkspaceFn())
-            | "WindowByArrival"
-            >> beam.WindowInto(
-                FixedWindows(self._window_seconds),
-                trigger=AfterWatermark(late=AfterProcessingTime(self._window_seconds)),
-                accumulation_mode=AccumulationMode.DISCARDING,
-                allowed_lateness=ALLOWED_LATENESS,
+        calls = calls | "WindowByArrival" >> window_by_arrival(self._window_seconds)
+        links = calls | "FindLinks" >> beam.ParDo(_FindLinksFn(self._rules))
+        at_home = [calls | "SendCallsHome" >> beam.ParDo(_SendCallsHomeFn(self._rules))]
+        if self._prior is not None:
+            prior = (
+                self._prior
+                | "DatePrior" >> beam.ParDo(_DatePriorFn())
+                | "WindowPrior" >> window_by_arrival(self._window_seconds)
             )
-            | "GroupWorkspace" >> beam.GroupByKey()
-            # The graph outlives every window: a state of the global window remembers it.
-            | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
-            | "GrowGraph" >> beam.ParDo(_GrowGraphFn()).with_outputs("identities", "dead_letters", main="calls")
+            links = (links, prior | "SplitPrior" >> beam.ParDo(_SplitPriorFn())) | "AddPrior" >> beam.Flatten()
+            at_home.append(prior | "SendKnownHome" >> beam.ParDo(_SendKnownHomeFn()))
+        grown = links | "GrowGraph" >> GrowGraph(self._rules, self._window_seconds)
+        at_home.append(
+            grown.belongings
+            | "WindowBelongings" >> window_by_arrival(self._window_seconds)
+            | "SendBelongingsHome" >> beam.ParDo(_SendBelongingsHomeFn())
         )
-        return ResolvedCalls(resolved.calls, resolved.identities, resolved.dead_letters)
+        resolved = (
+            at_home
+            | "FlattenHome" >> beam.Flatten()
+            | "GatherHome" >> beam.GroupByKey()
+            # What is published outlives every window: a state of the global window remembers it.
+            | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
+            | "ResolveAtHome" >> beam.ParDo(_ResolveAtHomeFn()).with_outputs("identities", "dead_letters", main="calls")
+        )
+        identities = (resolved.identities, grown.refusals) | "FlattenIdentities" >> beam.Flatten()
+        return ResolvedCalls(resolved.calls, identities, resolved.dead_letters, None)
 
 
 class _FindLinksFn(beam.DoFn):
+    def __init__(self, rules: IdentityRules) -> None:
+        self._rules = rules
+
     def process(self, block: CallBlock) -> Iterator[tuple[str, LinkBlock]]:
-        yield from find_links(block.calls).items()
+        yield from find_links(block.calls, self._rules).items()
 
 
-class _ResolveLinksFn(beam.DoFn):
-    def process(self, group: tuple[str, Iterable[LinkBlock]]) -> Iterator[tuple[str, Persons]]:
-        workspace_id, blocks = group[0], list(group[1])
-        links = (link for block in blocks for link in block.links)
-        yield workspace_id, resolve_links(workspace_id, links, max(block.newest for block in blocks))
+class _SplitPriorFn(beam.DoFn):
+    def process(self, block: PriorBlock) -> Iterator[tuple[str, LinkBlock]]:
+        for workspace_id, prior in split_prior(block).items():
+            yield workspace_id, LinkBlock([], 0, [], prior)
 
 
 class _Counters:
@@ -119,87 +140,146 @@ class _Counters:
         self._rejected.inc(len(resolved.dead_letters))
 
 
+class _ResolveLinksFn(beam.DoFn):
+    def __init__(self, rules: IdentityRules) -> None:
+        self._rules = rules
+
+    def process(
+        self, group: tuple[str, Iterable[LinkBlock]]
+    ) -> Iterator[tuple[str, Persons] | TaggedOutput[Literal["identities"], TableRows]]:
+        resolved = resolve_links(group[0], group[1], self._rules)
+        yield group[0], resolved.persons
+        yield TaggedOutput("identities", TableRows("identities", resolved.identities))
+        yield TaggedOutput("identities", TableRows("identity_merges", resolved.merges))
+
+
 class _ResolveCallersFn(beam.DoFn):
-    def __init__(self) -> None:
+    def __init__(self, rules: IdentityRules) -> None:
+        self._rules = rules
         self._counters = _Counters()
 
     def process(
         self, block: CallBlock, persons: dict[str, Persons]
-    ) -> Iterator[CallBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
-        for workspace_id, calls in split_by_workspace(block).items():
-            resolved = resolve_callers(calls.calls, persons.get(workspace_id, NOBODY).find)
-            self._counters.count(resolved)
-            yield CallBlock(resolved.calls)
-            for letter in resolved.dead_letters:
-                yield TaggedOutput("dead_letters", letter)
+    ) -> Iterator[
+        CallBlock
+        | TaggedOutput[Literal["dead_letters"], DeadLetter]
+        | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]
+    ]:
+        calls = block.calls
+        erased = {workspace_id: frozenset(each.erased) for workspace_id, each in persons.items() if each.erased}
+        if erased:
+            calls, suppressed = split_erased(calls, erased, self._rules)
+            for count in count_calls(suppressed, Outcome.SUPPRESSED).items():
+                counted: TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]] = TaggedOutput("counts", count)
+                yield counted
+        set_callers(calls, self._rules)
+        resolved = resolve_callers(
+            calls, lambda call: persons.get(call.workspace_id, NOBODY).find(call.identifier_type, call.identifier)
+        )
+        self._counters.count(resolved)
+        yield CallBlock(resolved.calls)
+        for letter in resolved.dead_letters:
+            rejected: TaggedOutput[Literal["dead_letters"], DeadLetter] = TaggedOutput("dead_letters", letter)
+            yield rejected
 
 
-class _ShapeIdentitiesFn(beam.DoFn):
-    def process(self, group: tuple[str, Persons]) -> Iterator[TableRows]:
-        workspace_id, persons = group
-        yield TableRows("identities", shape_identities(workspace_id, persons.version, persons.identities()))
+class _DatePriorFn(beam.DoFn):
+    """What was known beforehand belongs to the first of all windows, and no window ends before it has been read."""
+
+    def process(self, block: PriorBlock) -> Iterator[PriorBlock]:
+        dated: Any = TimestampedValue(block, 0)
+        yield dated
 
 
-class _SplitByWorkspaceFn(beam.DoFn):
-    def process(self, block: CallBlock) -> Iterator[tuple[str, CallBlock]]:
-        yield from split_by_workspace(block).items()
+class _SendCallsHomeFn(beam.DoFn):
+    def __init__(self, rules: IdentityRules) -> None:
+        self._rules = rules
+
+    def process(self, block: CallBlock) -> Iterator[tuple[int, HomeBlock]]:
+        set_callers(block.calls, self._rules)
+        shards: dict[int, list[SegmentCall]] = {}
+        for call in block.calls:
+            shards.setdefault(home_shard(_caller(call)), []).append(call)
+        for shard, calls in shards.items():
+            yield shard, HomeBlock(calls)
 
 
-def _rebuild_graph(workspace_id: str, log: Iterable[bytes]) -> IdentityGraph:
-    graph = IdentityGraph(workspace_id)
-    for record in log:
-        block = _LINKS_DECODER.decode(record)
-        graph.version = max(graph.version, block.newest)
-        for link in block.links:
-            graph.add(link)
-    for _ in graph.publish():  # published before the log was written
-        pass
-    return graph
+class _SendBelongingsHomeFn(beam.DoFn):
+    def process(self, told: tuple[int, bytes]) -> Iterator[tuple[int, HomeBlock]]:
+        yield told[0], HomeBlock([], told[1])
 
 
-_GRAPHS: LogCache[IdentityGraph] = LogCache(capacity=1024)
-_LINKS_DECODER = msgspec.msgpack.Decoder(LinkBlock)
+class _SendKnownHomeFn(beam.DoFn):
+    def process(self, block: PriorBlock) -> Iterator[tuple[int, HomeBlock]]:
+        shards: dict[int, list[KnownIdentity]] = {}
+        for known in block.known:
+            node = known.workspace_id, known.identifier_type, known.identifier
+            shards.setdefault(home_shard(node), []).append(known)
+        for shard, identities in shards.items():
+            yield shard, HomeBlock([], b"", identities)
 
 
-class _GrowGraphFn(beam.DoFn):
-    """Remembers, per workspace, every link that ever taught something new, for ever: people come back after years.
+def _caller(call: SegmentCall) -> Node:
+    return call.workspace_id, call.identifier_type or "", call.identifier or ""
 
-    All of a workspace passes through one key. That is right for one worker's load and no more; a graph that is spread
-    by identifier takes this step's place without a change around it.
+
+_PUBLISHED: LogCache[PublishedIdentities] = LogCache(capacity=4096)
+
+
+class _ResolveAtHomeFn(beam.DoFn):
+    """Remembers, per shard and for ever, what `identities` says of each identifier: people come back after years.
+
+    Nobody forgets it; a record a change, and changes of one identifier are few.
     """
 
-    LINKS = BagStateSpec("links", BytesCoder())
+    PUBLISHED = BagStateSpec("published", BytesCoder())
     TOKEN = ReadModifyWriteStateSpec("token", BytesCoder())
 
     def __init__(self) -> None:
         self._counters = _Counters()
+        self._merges = Metrics.counter("resolve_identities", "merges")
 
     def process(
         self,
-        window: tuple[str, Iterable[CallBlock]],
-        link_log: Any = beam.DoFn.StateParam(LINKS),
+        home: tuple[int, Iterable[HomeBlock]],
+        timestamp: Any = beam.DoFn.TimestampParam,
+        log: Any = beam.DoFn.StateParam(PUBLISHED),
         token: Any = beam.DoFn.StateParam(TOKEN),
     ) -> Iterator[
         CallBlock | TaggedOutput[Literal["identities"], TableRows] | TaggedOutput[Literal["dead_letters"], DeadLetter]
     ]:
-        workspace_id = window[0]
-        calls = [call for block in window[1] for call in block.calls]
-        graph = _GRAPHS.take(token, link_log, lambda log: _rebuild_graph(workspace_id, log))
-        for block in find_links(calls).values():
-            learned = [link for link in block.links if graph.add(link)]
-            if learned:
-                graph.version = max(graph.version + 1, block.newest)
-                link_log.add(msgspec.msgpack.encode(LinkBlock(learned, graph.version)))
-        rows = shape_identities(workspace_id, graph.version, graph.publish())
-        resolved = resolve_callers(calls, graph.find_person)
-        _GRAPHS.put(token, graph)
+        blocks = list(home[1])
+        published = _PUBLISHED.take(token, log, _recall_published)
+        news = published.recognise(known for block in blocks for known in block.known)
+        facts = decode_facts(block.facts for block in blocks if block.facts)
+        changes = published.publish((fact for fact in facts if isinstance(fact, Belongs)), timestamp.micros)
+        news += changes.published
+        calls = [call for block in blocks for call in block.calls]
+        resolved = resolve_callers(calls, lambda call: published.find_person(_caller(call)))
         self._counters.count(resolved)
-        yield CallBlock(resolved.calls)
-        if rows:
-            changes: TaggedOutput[Literal["identities"], TableRows] = TaggedOutput(
-                "identities", TableRows("identities", rows)
-            )
-            yield changes
+        if resolved.calls:
+            yield CallBlock(resolved.calls)
         for letter in resolved.dead_letters:
             rejected: TaggedOutput[Literal["dead_letters"], DeadLetter] = TaggedOutput("dead_letters", letter)
             yield rejected
+        for table, rows in (
+            ("identities", [shape_published(record) for record in changes.identities]),
+            ("identity_merges", [shape_merge(merge) for merge in changes.merges]),
+        ):
+            if rows:
+                written: TaggedOutput[Literal["identities"], TableRows] = TaggedOutput(
+                    "identities", TableRows(table, rows)
+                )
+                yield written
+        self._merges.inc(len(changes.merges))
+        if news:
+            log.add(encode_facts(news))
+            _PUBLISHED.put(token, published)
+        else:
+            _PUBLISHED.put_back(token, published)
+
+
+def _recall_published(log: Iterable[bytes]) -> PublishedIdentities:
+    published = PublishedIdentities()
+    published.recall(fact for fact in decode_facts(log) if isinstance(fact, Published))
+    return published

@@ -10,3 +10,4 @@ def state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Stories are told twice: by a worker that remembers, and by one that must rebuild all from its state each time."""
     if request.param == "rebuilt":
         monkeypatch.setattr(LogCache, "put", lambda self, token, value: token.write(b"nobody has this"))
+        monkeypatch.setattr(LogCache, "put_back", lambda self, token, value: None)

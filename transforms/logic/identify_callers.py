@@ -1,62 +1,77 @@
 """Which identifiers of a call identify somebody, and which of them the call counts for."""
 
-import re
 from collections.abc import Iterable
 
-from schemas.calls import CallBlock, SegmentCall
-from schemas.identities import IdentifierType, Link, LinkBlock
-
-# Values that clients send when they know nobody. Segment suggests the first three and `anonymous`
-# (https://segment.com/docs/unify/identity-resolution/identity-resolution-settings/#blocked-values); the others are what
-# JavaScript makes of nothing.
-BLOCKED = re.compile(r"[0-]*|-1|null|none|undefined|anonymous|unknown|\[object Object\]|nan", re.IGNORECASE)
+from schemas.calls import CallType, SegmentCall
+from schemas.identities import Link, LinkBlock, PriorBlock
+from schemas.identity_rules import IdentityRules
 
 
-def is_blocked(identifier: str) -> bool:
-    """Whether the value never identifies anyone."""
-    return BLOCKED.fullmatch(identifier) is not None
-
-
-def find_caller(call: SegmentCall) -> tuple[str, str] | tuple[None, None]:
+def find_caller(call: SegmentCall, rules: IdentityRules) -> tuple[str, str] | tuple[None, None]:
     """The strongest identifier of the call that is not blocked: whom the call counts for."""
-    if call.user_id is not None and not is_blocked(call.user_id):
-        return IdentifierType.USER_ID.value, call.user_id
-    if call.email is not None:
-        return IdentifierType.EMAIL.value, call.email
-    if call.anonymous_id is not None and not is_blocked(call.anonymous_id):
-        return IdentifierType.ANONYMOUS_ID.value, call.anonymous_id
+    for identifier_type in rules.priority:
+        identifier: str | None = getattr(call, identifier_type)
+        if identifier is not None and not rules.is_blocked(identifier):
+            return identifier_type, identifier
     return None, None
 
 
-def find_links(calls: Iterable[SegmentCall]) -> dict[str, LinkBlock]:
+def set_callers(calls: Iterable[SegmentCall], rules: IdentityRules) -> None:
+    """Set identifier_type and identifier of each call."""
+    for call in calls:
+        call.identifier_type, call.identifier = find_caller(call, rules)
+
+
+def find_links(calls: Iterable[SegmentCall], rules: IdentityRules) -> dict[str, LinkBlock]:
     """Workspace -> the distinct links of these calls, each at its earliest.
 
     A call that carries only an anonymous_id links nothing and is left out: visitors who never say who they are cost no
     state.
     """
-    earliest: dict[str, dict[tuple[str | None, str | None, str | None, str | None], int]] = {}
+    earliest: dict[str, dict[tuple[str | None, str | None, str | None, str | None], tuple[int, str]]] = {}
     newest: dict[str, int] = {}
+    erased: dict[str, list[tuple[str, str]]] = {}
     for call in calls:
-        user_id = _unblocked(call.user_id)
-        if user_id is None and call.email is None:
+        if call.type == CallType.DELETE:
+            erased.setdefault(call.workspace_id, []).extend(find_identifiers(call, rules))
+        user_id, email = _unblocked(call.user_id, rules), _unblocked(call.email, rules)
+        if user_id is None and email is None:
             continue
-        key = (user_id, call.email, _unblocked(call.anonymous_id), _unblocked(call.previous_id))
+        key = (user_id, email, _unblocked(call.anonymous_id, rules), _unblocked(call.previous_id, rules))
         links = earliest.setdefault(call.workspace_id, {})
-        links[key] = min(links.get(key, call.timestamp), call.timestamp)
+        seen = call.timestamp, call.message_id
+        known = links.get(key)
+        if known is None or seen < known:
+            links[key] = seen
         newest[call.workspace_id] = max(newest.get(call.workspace_id, call.received_at), call.received_at)
     return {
-        workspace_id: LinkBlock([Link(*key, timestamp) for key, timestamp in links.items()], newest[workspace_id])
-        for workspace_id, links in earliest.items()
+        workspace_id: LinkBlock(
+            [Link(*key, *seen) for key, seen in earliest.get(workspace_id, {}).items()],
+            newest.get(workspace_id, 0),
+            erased.get(workspace_id, []),
+        )
+        for workspace_id in earliest.keys() | erased.keys()
     }
 
 
-def split_by_workspace(block: CallBlock) -> dict[str, CallBlock]:
-    """The calls of each workspace."""
-    blocks: dict[str, CallBlock] = {}
-    for call in block.calls:
-        blocks.setdefault(call.workspace_id, CallBlock([])).calls.append(call)
+def find_identifiers(call: SegmentCall, rules: IdentityRules) -> list[tuple[str, str]]:
+    """All identifiers of the call that are not blocked, with their types."""
+    return [
+        (identifier_type, identifier)
+        for identifier_type in rules.priority
+        if (identifier := _unblocked(getattr(call, identifier_type), rules)) is not None
+    ]
+
+
+def split_prior(block: PriorBlock) -> dict[str, PriorBlock]:
+    """What is known of each workspace."""
+    blocks: dict[str, PriorBlock] = {}
+    for person in block.warehouse:
+        blocks.setdefault(person.workspace_id, PriorBlock([], [], block.read_at)).warehouse.append(person)
+    for identity in block.known:
+        blocks.setdefault(identity.workspace_id, PriorBlock([], [], block.read_at)).known.append(identity)
     return blocks
 
 
-def _unblocked(identifier: str | None) -> str | None:
-    return None if identifier is None or is_blocked(identifier) else identifier
+def _unblocked(identifier: str | None, rules: IdentityRules) -> str | None:
+    return None if identifier is None or rules.is_blocked(identifier) else identifier

@@ -1,180 +1,221 @@
-"""The identity graph of one workspace: emails and user_ids in components, anonymous_ids hanging on them.
+"""The persons of one workspace from all of its links at once: exact for every shape, in near-linear time.
 
-Every rule takes a minimum or a union over what was seen, and both are indifferent to order and repetition; that is why
-any permutation, repetition or split of the same links ends in the same persons with the same ids (contract section 4).
+The same rules as the streaming graph (`graph_steps`), told the slow way in tests/unit/identity_oracle.py and in words
+in docs/identity.md. Links are sorted, all else is a minimum or a union: the order of the input cannot matter.
 """
 
-import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from schemas.identities import IdentifierType, Identity, Link, Persons
+from schemas.identities import PERSON_ID, Cause, IdentifierType, KnownIdentity, Link, Node, WarehousePerson
+from schemas.identity_facts import NAMELESS, Claim, Merge, Name, RefusedLink
+from schemas.identity_rules import IdentityRules
+from transforms.logic.name_persons import email_name, person_id_of, user_name, warehouse_name
+from transforms.logic.tell_links import NEVER, known_name, known_person_name, owner_strength
 
-# Namespace of person_ids. Never change it: every person would get a new id.
-_PERSON_NAMESPACE = uuid.UUID("0f6a5c0b-3c2e-5b7d-8f59-6a4de1a90d21")
-
-_Node = tuple[str, str]
-"""An email or a user_id: its type and its value."""
+_LONG_AGO = -(2**62)
+"""Before every call: when links were made that a table brings."""
 
 
-class IdentityGraph:
-    """Links in, identities out.
+class ResolvedGraph(NamedTuple):
+    """What the links of one workspace come to."""
 
-    A person is a connected component of emails and user_ids that holds an email; its id comes from the email that was
-    seen first. An anonymous_id belongs to the user_id (or email) that it was first seen with, and never joins two.
+    names: dict[Node, Name]
+    """Every identifier that belongs to a person -> the name of the person."""
+    claims: dict[Node, Claim]
+    """anonymous_id -> whom it belongs to."""
+    merges: list[Merge]
+    """One for each person_id that calls, in the order of their timestamps, had given and another one replaced."""
+    refusals: list[RefusedLink]
+
+
+class _Edge(NamedTuple):
+    timestamp: int
+    one: Node
+    other: Node
+    message_id: str
+
+
+def resolve_graph(
+    workspace_id: str,
+    links: Iterable[Link],
+    rules: IdentityRules,
+    now: int,
+    warehouse: Iterable[WarehousePerson] = (),
+    known: Iterable[KnownIdentity] = (),
+) -> ResolvedGraph:
+    """Who is who, from the calls' links and from what is known beforehand, all of this workspace.
+
+    `now`: when that becomes known, in microseconds since 1970.
     """
+    evidence = _Evidence(workspace_id, rules)
+    for person in warehouse:
+        evidence.add_warehouse(person)
+    for identity in known:
+        evidence.add_known(identity)
+    for link in links:
+        evidence.add(link)
+    edges, refusals = evidence.admit()
+    forest = _Forest(workspace_id, evidence.names)
+    for edge in edges:
+        forest.unite(edge)
+    names = {node: name for node in evidence.names if (name := forest.name(node)).rank < NAMELESS}
+    for visitor, claim in evidence.claims.items():
+        if claim[2] in names:
+            names[visitor] = names[claim[2]]
+    return ResolvedGraph(names, evidence.claims, forest.merges(now), refusals)
 
-    def __init__(self, workspace_id: str) -> None:
+
+class _Evidence:
+    """All that is said of who is who, each thing once and at its earliest."""
+
+    def __init__(self, workspace_id: str, rules: IdentityRules) -> None:
         self._workspace_id = workspace_id
-        self.version = 0
-        """Of what was published last, in microseconds since 1970; see `schemas/tables/identities.json`."""
-        self._parents: dict[_Node, _Node] = {}
-        self._members: dict[_Node, list[_Node]] = {}
-        self._first_email: dict[_Node, tuple[int, str]] = {}
-        """Of each root: when its earliest email was first seen, and that email; ties go to the smaller text."""
-        self._owners: dict[str, tuple[int, int, _Node]] = {}
-        """anonymous_id -> when, how strong and with whom it was first seen."""
-        self._owned: dict[_Node, set[str]] = defaultdict(set)
-        """Node -> the anonymous_ids that it owns."""
-        self._awaited: dict[str, set[str]] = defaultdict(set)
-        """previousId -> the user_ids that replace it, until it is seen as a user_id itself."""
-        self._changed = False
-        self._touched: set[_Node] = set()
-        self._published: dict[_Node, str | None] = {}
+        self._rules = rules
+        self.names: dict[Node, Name] = {}
+        """Each node that joins persons -> the name that it gives."""
+        self.claims: dict[Node, Claim] = {}
+        self._links: dict[tuple[Node, Node], Cause] = {}
+        """user_id and email -> the call that linked them first."""
+        self._aliases: dict[tuple[Node, Node], Cause] = {}
+        """previousId as a user_id, and userId."""
+        self._bound: list[tuple[Node, Node]] = []
+        """Links that a table brings: they count for no limit."""
 
-    def add(self, link: Link) -> bool:
-        """Learn what one call says; whether that was anything new.
-
-        What was not new need not be remembered: a later minimum or union cannot depend on it.
-        """
-        self._changed = False
-        caller = None
+    def add(self, link: Link) -> None:
+        """What a call says."""
+        timestamp, cause = link.timestamp, (link.message_id, link.timestamp)
+        user = email = None
         if link.email is not None:
-            caller = self._see_email(link.email, link.timestamp)
+            email = self._node(IdentifierType.EMAIL, link.email)
+            self._see(email, email_name(link.email, timestamp))
         if link.user_id is not None:
-            user = self._see_user(link.user_id)
-            if caller is not None:
-                self._unite(user, caller)
-            caller = user
+            user = self._node(IdentifierType.USER_ID, link.user_id)
+            self._see(user, user_name(link.user_id))
             if link.previous_id is not None and link.previous_id != link.user_id:
-                self._see_alias(link.previous_id, link.user_id)
-                self._own(link.previous_id, caller, link.timestamp)
-        if caller is not None and link.anonymous_id is not None:
-            self._own(link.anonymous_id, caller, link.timestamp)
-        return self._changed
+                _keep_earliest(self._aliases, (self._node(IdentifierType.USER_ID, link.previous_id), user), cause)
+                # The call does not say whether it is a user_id, so it is an anonymous_id in any case.
+                self._claim(link.previous_id, timestamp, user)
+            if email is not None:
+                _keep_earliest(self._links, (user, email), cause)
+        owner = user or email
+        if user is not None and email is not None:
+            owner = min(user, email, key=lambda node: owner_strength(node, self._rules))
+        if owner is not None and link.anonymous_id is not None:
+            self._claim(link.anonymous_id, timestamp, owner)
 
-    def publish(self) -> Iterator[Identity]:
-        """Every identity that is new or has changed since the last time."""
-        roots = {self._find(node) for node in self._touched}
-        self._touched.clear()
-        for root in roots:
-            person_id = self._person_id(root) if root in self._first_email else None
-            for node in self._members[root]:
-                yield from self._publish(node, person_id)
-                for anonymous_id in self._owned.get(node, ()):
-                    yield from self._publish((IdentifierType.ANONYMOUS_ID, anonymous_id), person_id)
+    def add_warehouse(self, person: WarehousePerson) -> None:
+        """A row of the customer's person table."""
+        node, email = self._node(PERSON_ID, person.person_id), self._node(IdentifierType.EMAIL, person.email)
+        self._see(node, warehouse_name(person.person_id))
+        self._see(email, email_name(person.email, NEVER))
+        self._bound.append((email, node))
 
-    def find_person(self, identifier_type: str | None, identifier: str | None) -> str | None:
-        """The person of an identifier, None while there is none."""
-        if identifier_type is None or identifier is None:
-            return None
-        node = (identifier_type, identifier)
-        if identifier_type == IdentifierType.ANONYMOUS_ID:
-            if identifier not in self._owners:
-                return None
-            node = self._owners[identifier][2]
-        if node not in self._parents:
-            return None
-        root = self._find(node)
-        return self._person_id(root) if root in self._first_email else None
-
-    def _publish(self, node: _Node, person_id: str | None) -> Iterator[Identity]:
-        if self._published.get(node) != person_id:
-            self._published[node] = person_id
-            yield Identity(*node, person_id)
-
-    def _person_id(self, root: _Node) -> str:
-        return str(uuid.uuid5(_PERSON_NAMESPACE, f"{self._workspace_id}\n{self._first_email[root][1]}"))
-
-    def _see_email(self, email: str, timestamp: int) -> _Node:
-        node = (IdentifierType.EMAIL.value, email)
-        self._see(node)
-        root = self._find(node)
-        seen = (timestamp, email)
-        if root not in self._first_email or seen < self._first_email[root]:
-            self._first_email[root] = seen
-            self._touch(root)
-        return node
-
-    def _see_user(self, user_id: str) -> _Node:
-        node = (IdentifierType.USER_ID.value, user_id)
-        if self._see(node):
-            for successor in self._awaited.pop(user_id, ()):
-                self._unite(node, self._see_user(successor))
-        return node
-
-    def _see_alias(self, previous_id: str, user_id: str) -> None:
-        """An alias merges two user_ids; a previousId never seen as a user_id is an anonymous_id and merges nobody."""
-        previous = (IdentifierType.USER_ID.value, previous_id)
-        if previous in self._parents:
-            self._unite(previous, self._see_user(user_id))
-        elif user_id not in self._awaited[previous_id]:
-            self._awaited[previous_id].add(user_id)
-            self._changed = True
-
-    def _own(self, anonymous_id: str, owner: _Node, timestamp: int) -> None:
-        strength = 0 if owner[0] == IdentifierType.USER_ID else 1
-        claim = (timestamp, strength, owner)
-        held = self._owners.get(anonymous_id)
-        if held is not None and held <= claim:
+    def add_known(self, identity: KnownIdentity) -> None:
+        """What an earlier job has published."""
+        node = self._node(PERSON_ID, identity.person_id)
+        self._see(node, known_person_name(identity))
+        if identity.identifier_type == IdentifierType.ANONYMOUS_ID:
+            self._claim(identity.identifier, identity.linked_at or 0, node)
             return
-        if held is not None:
-            self._owned[held[2]].discard(anonymous_id)
-        self._owners[anonymous_id] = claim
-        self._owned[owner].add(anonymous_id)
-        self._touch(owner)
+        known = self._node(identity.identifier_type, identity.identifier)
+        self._see(known, known_name(identity))
+        self._bound.append((known, node))
 
-    def _see(self, node: _Node) -> bool:
-        if node in self._parents:
-            return False
-        self._parents[node] = node
-        self._members[node] = [node]
-        self._touch(node)
-        return True
+    def admit(self) -> tuple[list[_Edge], list[RefusedLink]]:
+        """The links that both ends admit, the oldest first, and the refusals of the others."""
+        limits = {
+            IdentifierType.USER_ID.value: self._rules.emails_per_user_id,
+            IdentifierType.EMAIL.value: self._rules.user_ids_per_email,
+        }
+        partners: dict[Node, int] = defaultdict(int)
+        edges = [_Edge(_LONG_AGO, one, other, "") for one, other in self._bound]
+        refusals = []
+        sortable = sorted((cause[1], user, email, cause[0]) for (user, email), cause in self._links.items())
+        for timestamp, user, email, message_id in sortable:
+            partners[user] += 1
+            partners[email] += 1
+            cause = message_id, timestamp
+            is_admitted = True
+            for node, partner in ((user, email), (email, user)):
+                if partners[node] > limits[node[1]]:
+                    refusals.append(RefusedLink(node, partner, cause))
+                    is_admitted = False
+            if is_admitted:
+                edges.append(_Edge(timestamp, user, email, message_id))
+        for (previous, user), (message_id, timestamp) in self._aliases.items():
+            if previous in self.names:
+                edges.append(_Edge(timestamp, previous, user, message_id))
+        edges.sort()
+        return edges, refusals
 
-    def _find(self, node: _Node) -> _Node:
-        root = node
-        while self._parents[root] != root:
-            root = self._parents[root]
-        while self._parents[node] != root:
-            self._parents[node], node = root, self._parents[node]
-        return root
+    def _node(self, identifier_type: str, identifier: str) -> Node:
+        return self._workspace_id, str(identifier_type), identifier
 
-    def _unite(self, one: _Node, other: _Node) -> None:
-        root, absorbed = self._find(one), self._find(other)
+    def _see(self, node: Node, name: Name) -> None:
+        known = self.names.get(node)
+        if known is None or name < known:
+            self.names[node] = name
+
+    def _claim(self, anonymous_id: str, timestamp: int, owner: Node) -> None:
+        visitor = self._node(IdentifierType.ANONYMOUS_ID, anonymous_id)
+        claim = timestamp, owner_strength(owner, self._rules), owner
+        if visitor not in self.claims or claim < self.claims[visitor]:
+            self.claims[visitor] = claim
+
+
+def _keep_earliest(causes: dict[tuple[Node, Node], Cause], key: tuple[Node, Node], cause: Cause) -> None:
+    known = causes.get(key)
+    if known is None or (cause[1], cause[0]) < (known[1], known[0]):
+        causes[key] = cause
+
+
+class _Forest:
+    """Union-find over nodes, by size, with path compression: near-linear (Tarjan 1975)."""
+
+    def __init__(self, workspace_id: str, names: dict[Node, Name]) -> None:
+        self._workspace_id = workspace_id
+        self._parents = {node: node for node in names}
+        self._sizes = dict.fromkeys(names, 1)
+        self._names = dict(names)
+        """Of each root: the smallest name."""
+        self._lost: list[tuple[Name, Node, Cause]] = []
+
+    def name(self, node: Node) -> Name:
+        """The name of the node's person."""
+        return self._names[self._find(node)]
+
+    def unite(self, edge: _Edge) -> None:
+        """Both are one person's."""
+        root, absorbed = self._find(edge.one), self._find(edge.other)
         if root == absorbed:
             return
-        if len(self._members[root]) < len(self._members[absorbed]):
+        greater = max(self._names[root], self._names[absorbed])
+        # What a call brings and joins at once was never a person of its own.
+        if greater.rank < NAMELESS and greater.timestamp < edge.timestamp:
+            self._lost.append((greater, edge.one, (edge.message_id, edge.timestamp)))
+        if self._sizes[root] < self._sizes[absorbed]:
             root, absorbed = absorbed, root
         self._parents[absorbed] = root
-        self._members[root] += self._members.pop(absorbed)
-        first = self._first_email.pop(absorbed, None)
-        if first is not None:
-            self._first_email[root] = min(first, self._first_email.get(root, first))
-        self._touch(root)
+        self._sizes[root] += self._sizes.pop(absorbed)
+        self._names[root] = min(self._names[root], self._names.pop(absorbed))
 
-    def _touch(self, node: _Node) -> None:
-        self._changed = True
-        self._touched.add(node)
+    def merges(self, now: int) -> list[Merge]:
+        """Each name that was lost, with today's person."""
+        merges = []
+        for name, node, cause in self._lost:
+            lost, kept = (person_id_of(self._workspace_id, each) for each in (name, self.name(node)))
+            if lost is not None and kept is not None:
+                found = Merge(self._workspace_id, lost, kept, name.identifier_type, name.value, cause, now)
+                merges.append(found)
+        return merges
 
-
-def resolve_links(workspace_id: str, links: Iterable[Link], version: int) -> Persons:
-    """The persons of a whole graph at once."""
-    graph = IdentityGraph(workspace_id)
-    for link in links:
-        graph.add(link)
-    persons = Persons(version, {identifier_type.value: {} for identifier_type in IdentifierType})
-    for identity in graph.publish():
-        if identity.person_id is not None:
-            persons.by_identifier[identity.identifier_type][identity.identifier] = identity.person_id
-    return persons
+    def _find(self, node: Node) -> Node:
+        parents = self._parents
+        root = node
+        while parents[root] != root:
+            root = parents[root]
+        while parents[node] != root:
+            parents[node], node = root, parents[node]
+        return root

@@ -88,6 +88,7 @@ def parse_call(
     context_email, context_group_id = _context_ids(wire.context)
     email = _caller_email(wire, context_email)
     call_type = wire.type or ""
+    is_suppress = call_type == CallType.SUPPRESS
     return SegmentCall(
         workspace_id=attributes.get("workspace_id") or default_workspace_id,
         message_id=wire.message_id or _content_id(payload),
@@ -96,11 +97,12 @@ def parse_call(
         received_at=received_at,
         arrived_at=received_at if message.published_at is None else message.published_at,
         connection_id=attributes.get("connection_id") or None,
-        user_id=wire.user_id,
-        anonymous_id=wire.anonymous_id,
-        email=email,
+        # A suppress message says nothing of anybody: what else stands in it is not read.
+        user_id=None if is_suppress else wire.user_id,
+        anonymous_id=None if is_suppress else wire.anonymous_id,
+        email=None if is_suppress else email,
         previous_id=wire.previous_id if call_type == CallType.ALIAS else None,
-        group_id=wire.group_id if call_type == CallType.GROUP else context_group_id,
+        group_id=wire.group_id if call_type == CallType.GROUP else None if is_suppress else context_group_id,
         event=wire.event if call_type == CallType.TRACK else None,
         name=wire.name if call_type in ("page", "screen") else None,
         category=wire.category if call_type in ("page", "screen") else None,
@@ -108,10 +110,12 @@ def parse_call(
         original_timestamp=original_timestamp,
         sent_at=sent_at,
         body=bytes(_body(wire)).decode(),
-        context=bytes(wire.context).decode(),
+        context="{}" if is_suppress else bytes(wire.context).decode(),
         replay=attributes.get("replay") or "",
         # The one call that a later step may still reject: identify_without_email.
         payload=payload if call_type == CallType.IDENTIFY and email is None else None,
+        identifier_hash=wire.identifier_hash if is_suppress else None,
+        erasure_id=wire.erasure_id if is_suppress else None,
     )
 
 

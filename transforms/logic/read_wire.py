@@ -27,7 +27,8 @@ EMPTY_OBJECT = msgspec.Raw(b"{}")
 # A string that never ends takes all the rest with it: tried again at each of its quotes, 32 KB would cost seconds.
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _NO_TYPE = "type is missing"
-_UNKNOWN_TYPE = f"type is none of {', '.join(sorted(TYPES))}"
+_UNKNOWN_TYPE = f"type is none of {', '.join(sorted(TYPES - {CallType.SUPPRESS}))}"  # that one is not for senders
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 _Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
 
@@ -51,6 +52,8 @@ class Wire(msgspec.Struct, rename="camel", gc=False):
     properties: msgspec.Raw = EMPTY_OBJECT
     traits: msgspec.Raw = EMPTY_OBJECT
     context: msgspec.Raw = EMPTY_OBJECT
+    identifier_hash: str | None = None
+    erasure_id: _Text = None
 
 
 _WIRE = msgspec.json.Decoder(Wire)
@@ -110,13 +113,19 @@ def _read_wire_by_field(payload: bytes) -> Wire:
     elif call_type in (CallType.PAGE, CallType.SCREEN):
         wire.name = _text(fields, "name", Reason.NAME_NOT_STRING)
         wire.category = _text(fields, "category", Reason.CATEGORY_NOT_STRING)
+    elif call_type == CallType.SUPPRESS:
+        wire.identifier_hash = _text(fields, "identifierHash", Reason.BAD_REQUEST)
+        wire.erasure_id = _text(fields, "erasureId", Reason.BAD_REQUEST)
     return wire
 
 
 def _require_fields(wire: Wire) -> None:
     if wire.type not in TYPES:
         raise Rejected(Reason.UNKNOWN_TYPE, _UNKNOWN_TYPE if wire.type is not None else _NO_TYPE)
-    if wire.user_id is None and wire.anonymous_id is None:
+    if wire.type == CallType.SUPPRESS:
+        if wire.identifier_hash is None or not _HASH.fullmatch(wire.identifier_hash):
+            raise Rejected(Reason.BAD_REQUEST, "suppress needs identifierHash: 64 lower-case hexadecimal digits")
+    elif wire.user_id is None and wire.anonymous_id is None:
         raise Rejected(Reason.NO_USER_ANON_ID, "neither userId nor anonymousId")
     if wire.message_id is not None and len(wire.message_id) > MAX_MESSAGE_ID_CHARACTERS:
         raise Rejected(

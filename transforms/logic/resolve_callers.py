@@ -1,12 +1,13 @@
 """From calls and what is known of persons to resolved calls."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from schemas.calls import CallType, SegmentCall
 from schemas.identities import IdentifierType
+from schemas.identity_rules import IdentityRules
 from schemas.rejections import DeadLetter, Reason
-from transforms.logic.identify_callers import find_caller
+from transforms.logic.identify_callers import find_identifiers
 
 
 class ResolvedCallers(NamedTuple):
@@ -16,24 +17,51 @@ class ResolvedCallers(NamedTuple):
     dead_letters: list[DeadLetter]
 
 
-def resolve_callers(
-    calls: Iterable[SegmentCall], find_person: Callable[[str | None, str | None], str | None]
-) -> ResolvedCallers:
-    """Set identifier_type, identifier and person_id of each call.
+class SplitCalls(NamedTuple):
+    """Every call is in exactly one of the two."""
+
+    kept: list[SegmentCall]
+    erased: list[SegmentCall]
+
+
+def resolve_callers(calls: Iterable[SegmentCall], find_person: Callable[[SegmentCall], str | None]) -> ResolvedCallers:
+    """Set person_id of each call whose identifier_type and identifier are set.
 
     An identify call without an email is only processed if its userId maps to a person already: Engage sends such
     calls (contract section 2).
     """
     resolved, dead_letters = [], []
     for call in calls:
-        call.identifier_type, call.identifier = find_caller(call)
-        call.person_id = find_person(call.identifier_type, call.identifier)
+        call.person_id = find_person(call)
         is_known_user = call.person_id is not None and call.identifier_type == IdentifierType.USER_ID
         if call.type == CallType.IDENTIFY and call.email is None and not is_known_user:
             dead_letters.append(_bury(call))
         else:
             resolved.append(call)
     return ResolvedCallers(resolved, dead_letters)
+
+
+def split_erased(
+    calls: Iterable[SegmentCall], erased: Mapping[str, frozenset[tuple[str, str]]], rules: IdentityRules
+) -> SplitCalls:
+    """Take out the calls that carry an identifier of a person who asked to be forgotten; the asking itself stays.
+
+    `erased`: workspace -> identifier types and identifiers.
+    """
+    split = SplitCalls([], [])
+    for call in calls:
+        names = erased.get(call.workspace_id)
+        is_erased = names is not None and call.type != CallType.DELETE and not names.isdisjoint(carried(call, rules))
+        (split.erased if is_erased else split.kept).append(call)
+    return split
+
+
+def carried(call: SegmentCall, rules: IdentityRules) -> list[tuple[str, str]]:
+    """All that a call carries of anybody: its identifiers, and an alias's previousId as what it may be."""
+    identifiers = find_identifiers(call, rules)
+    if call.previous_id is not None and not rules.is_blocked(call.previous_id):
+        identifiers += [(type_, call.previous_id) for type_ in (IdentifierType.USER_ID, IdentifierType.ANONYMOUS_ID)]
+    return identifiers
 
 
 def _bury(call: SegmentCall) -> DeadLetter:

@@ -1,6 +1,5 @@
 """From a resolved call to its rows: one fact row in one table, and an audience membership where Engage sent one."""
 
-from collections.abc import Iterable
 from hashlib import sha256
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -8,7 +7,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.calls import CallType, SegmentCall
-from schemas.identities import Identity
 from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import Row, make_row
@@ -29,6 +27,7 @@ FACT_TABLES = {
     CallType.GROUP: "group_identifies",
     CallType.ALIAS: "aliases",
     CallType.DELETE: "erasure_requests",
+    CallType.SUPPRESS: "suppressions",
 }
 """The one table in which a call has exactly one row."""
 
@@ -55,6 +54,7 @@ FACT_COLUMNS = {
     ),
     "aliases": (*_CALL, "previous_id", *_CALLER, *_TIMES, "context"),
     "erasure_requests": (*_CALL, *_CALLER, *_TIMES),
+    "suppressions": (*_CALL, "identifier_hash", "erasure_id", "timestamp", "received_at"),
 }
 """Fact table -> the columns of the rows that `shape_call` makes, in their order."""
 
@@ -76,6 +76,9 @@ def shape_call(call: SegmentCall) -> ShapedCall:
     head, caller = _read_call(call), _read_caller(call)
     if table == "erasure_requests":
         return ShapedCall(table, head + caller, None, 0)
+    if table == "suppressions":
+        row = (*head, call.identifier_hash, call.erasure_id, call.timestamp, call.received_at)
+        return ShapedCall(table, row, None, 0)
     if table == "aliases":
         return ShapedCall(table, (*head, call.previous_id, *caller, call.context), None, 0)
     context, misfits = read_context(call.context)
@@ -89,17 +92,6 @@ def shape_call(call: SegmentCall) -> ShapedCall:
     group_id = () if table == "identifies" else (call.group_id,)
     row = (*head, *group_id, *caller, call.body, traits.updates, *traits.values, call.context, *context)
     return ShapedCall(table, row, membership, misfits + traits.misfits)
-
-
-def shape_identities(workspace_id: str, version: int, identities: Iterable[Identity]) -> list[Row]:
-    """Rows of `identities`."""
-    return [
-        make_row(
-            "identities",
-            {"workspace_id": workspace_id, **identity._asdict(), "version": version, "updated_at": version},
-        )
-        for identity in identities
-    ]
 
 
 def shape_dead_letter(letter: DeadLetter, pipeline_version: str) -> list[Row]:

@@ -1,0 +1,221 @@
+"""GrowGraph: the identity graph of a stream, spread over shards of identifiers. docs/identity.md draws it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from zlib import crc32
+
+import apache_beam as beam
+from apache_beam.coders import BytesCoder
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
+from apache_beam.transforms.window import GlobalWindows
+
+from schemas.identities import IdentifierType, LinkBlock, Node
+from schemas.identity_facts import Claimed, Fact, Followed, Same, decode_facts, encode_facts
+from schemas.identity_rules import IdentityRules
+from schemas.rows import TableRows
+from transforms.cached_log import LogCache
+from transforms.logic.graph_steps import (
+    AdmitLinks,
+    ClaimVisitors,
+    ConcludeNames,
+    FollowNames,
+    GraphStep,
+    HoldVisitors,
+    MeetPartners,
+    SettleNames,
+    SpreadNames,
+)
+from transforms.logic.shape_identities import shape_refusal
+from transforms.logic.tell_links import tell_link, tell_prior
+from transforms.several_outputs import gives_several
+from transforms.windows import stay_in_window
+
+Step = TypeVar("Step", bound=GraphStep)
+
+# The keys over which the identifiers of all workspaces are spread. A worker's load of one is its share of all that is
+# known, so more workers want more. Changing it orphans the state of a running job.
+GRAPH_SHARDS = 16
+
+# Hops between the first and the last: together they reach four links from the email that names a person, which is more
+# than nearly all persons have. What is longer is settled all the same, by `SettleNames`.
+MIDDLE_HOPS = 2
+
+
+class GrownGraph(NamedTuple):
+    """What comes out of GrowGraph."""
+
+    belongings: PCollection
+    """`tuple[int, bytes]`: facts of type `Belongs`, keyed by the shard of their identifier."""
+    refusals: PCollection
+    """`TableRows` of `identity_merges`: the links that a limit refused."""
+
+
+class GrowGraph(beam.PTransform):
+    """Learn links, tell each identifier whose it is.
+
+    Every step keeps facts about its nodes, is told new ones once a window, and tells the next step what follows.
+    """
+
+    def __init__(self, rules: IdentityRules, window_seconds: int) -> None:
+        super().__init__()
+        self._rules = rules
+        self._window_seconds = window_seconds
+
+    @gives_several
+    def expand(self, links: PCollection) -> GrownGraph:
+        """Apply it to a PCollection of `tuple[str, LinkBlock]`, keyed by workspace, in windows."""
+        limits = {
+            IdentifierType.USER_ID.value: self._rules.emails_per_user_id,
+            IdentifierType.EMAIL.value: self._rules.user_ids_per_email,
+        }
+        told = links | "TellLinks" >> beam.ParDo(_TellLinksFn(self._rules)).with_outputs("claims", main="links")
+        admitted = self._at_home(told.links, "Admit") | "AdmitLinks" >> beam.ParDo(_AdmitLinksFn(limits)).with_outputs(
+            "refusals", main="links"
+        )
+        heard = self._at_home(admitted.links, "Meet") | "MeetPartners" >> beam.ParDo(_LearnFn(MeetPartners))
+        for hop in range(1, MIDDLE_HOPS + 1):
+            heard = self._at_home(heard, f"Spread{hop}") | f"SpreadNames{hop}" >> beam.ParDo(_LearnFn(SpreadNames))
+        concluded = self._at_home(heard, "Conclude") | "ConcludeNames" >> beam.ParDo(_ConcludeNamesFn()).with_outputs(
+            "same", main="followed"
+        )
+        renamed = self._at_home(concluded.same, "Settle") | "SettleNames" >> beam.ParDo(_LearnFn(SettleNames))
+        followed = (concluded.followed, renamed) | "FlattenFollowed" >> beam.Flatten()
+        called = self._at_home(followed, "Follow") | "FollowNames" >> beam.ParDo(_LearnFn(FollowNames))
+        owned = self._at_home(told.claims, "Claim") | "ClaimVisitors" >> beam.ParDo(_LearnFn(ClaimVisitors))
+        held = (called, owned) | "FlattenHeld" >> beam.Flatten()
+        belongings = self._at_home(held, "Hold") | "HoldVisitors" >> beam.ParDo(_LearnFn(HoldVisitors))
+        return GrownGraph(belongings, admitted.refusals)
+
+    def _at_home(self, facts: PCollection, step: str) -> PCollection:
+        """Everything that one window tells a shard, at once: half-told news would make detours through the steps."""
+        gathered: PCollection = (
+            facts
+            | f"{step}Window" >> stay_in_window(self._window_seconds)
+            | f"{step}Gather" >> beam.GroupByKey()
+            # The graph outlives every window: a state of the global window remembers it.
+            | f"{step}Globally" >> beam.WindowInto(GlobalWindows())
+        )
+        return gathered
+
+
+def home_shard(node: Node) -> int:
+    """The shard at which a node is at home."""
+    return crc32("\n".join(node).encode()) % GRAPH_SHARDS
+
+
+def send_home(facts: Iterable[Fact]) -> Iterator[tuple[int, bytes]]:
+    """Facts to the shards of their nodes, a blob each."""
+    shards: dict[int, list[Fact]] = {}
+    for fact in facts:
+        shards.setdefault(home_shard(fact.node), []).append(fact)
+    for shard, told in shards.items():
+        yield shard, encode_facts(told)
+
+
+class _TellLinksFn(beam.DoFn):
+    def __init__(self, rules: IdentityRules) -> None:
+        self._rules = rules
+
+    def process(
+        self, element: tuple[str, LinkBlock]
+    ) -> Iterator[tuple[int, bytes] | TaggedOutput[Literal["claims"], tuple[int, bytes]]]:
+        workspace_id, block = element
+        facts = [fact for link in block.links for fact in tell_link(workspace_id, link, self._rules)]
+        if block.prior is not None:
+            facts += tell_prior(block.prior, self._rules)
+        yield from send_home(fact for fact in facts if not isinstance(fact, Claimed))
+        for claims in send_home(fact for fact in facts if isinstance(fact, Claimed)):
+            yield TaggedOutput("claims", claims)
+
+
+_STEPS: LogCache[Any] = LogCache(capacity=4096)
+
+
+class _StepFn(beam.DoFn, Generic[Step]):
+    """Remembers, per shard and for ever, every fact that was new to its step: people come back after years.
+
+    Nobody forgets them; their number is bounded by the identifiers and the links between them.
+    """
+
+    FACTS = BagStateSpec("facts", BytesCoder())
+    TOKEN = ReadModifyWriteStateSpec("token", BytesCoder())
+
+    def __init__(self, make_step: Callable[..., Step], *arguments: Any) -> None:
+        self._make_step = make_step
+        self._arguments = arguments
+
+    def _learn(self, told: tuple[int, Iterable[bytes]], log: Any, token: Any) -> tuple[Step, list[Fact]]:
+        """The step after it was told these facts, and what follows from them. `log` and `token` are Beam states."""
+        step = _STEPS.take(token, log, self._recall)
+        news = step.learn_all(decode_facts(told[1]))
+        follows = list(step.tell())
+        if news:
+            log.add(encode_facts(news))
+            _STEPS.put(token, step)
+        else:
+            _STEPS.put_back(token, step)
+        return step, follows
+
+    def _recall(self, log: Iterable[bytes]) -> Step:
+        step = self._make_step(*self._arguments)
+        step.recall(decode_facts(log))
+        return step
+
+
+class _LearnFn(_StepFn[GraphStep]):
+    """A step that tells one other; for its state see `_StepFn`."""
+
+    def process(
+        self,
+        told: tuple[int, Iterable[bytes]],
+        log: Any = beam.DoFn.StateParam(_StepFn.FACTS),
+        token: Any = beam.DoFn.StateParam(_StepFn.TOKEN),
+    ) -> Iterator[tuple[int, bytes]]:
+        _, follows = self._learn(told, log, token)
+        yield from send_home(follows)
+
+
+class _AdmitLinksFn(_StepFn[AdmitLinks]):
+    """Remembers, per shard and for ever, the links of its nodes, and which of them it has refused."""
+
+    def __init__(self, limits: dict[str, int]) -> None:
+        super().__init__(AdmitLinks, limits)
+        self._refused = Metrics.counter("grow_graph", "refused_links")
+
+    def process(
+        self,
+        told: tuple[int, Iterable[bytes]],
+        timestamp: Any = beam.DoFn.TimestampParam,
+        log: Any = beam.DoFn.StateParam(_StepFn.FACTS),
+        token: Any = beam.DoFn.StateParam(_StepFn.TOKEN),
+    ) -> Iterator[tuple[int, bytes] | TaggedOutput[Literal["refusals"], TableRows]]:
+        step, follows = self._learn(told, log, token)
+        yield from send_home(follows)
+        refusals = step.take_refusals()
+        self._refused.inc(len(refusals))
+        if refusals:
+            rows = [shape_refusal(refusal, timestamp.micros) for refusal in refusals]
+            yield TaggedOutput("refusals", TableRows("identity_merges", rows))
+
+
+class _ConcludeNamesFn(_StepFn[ConcludeNames]):
+    """Remembers, per shard and for ever, by which names the partners of its nodes go."""
+
+    def __init__(self) -> None:
+        super().__init__(ConcludeNames)
+        self._beyond = Metrics.counter("grow_graph", "links_beyond_the_hops")
+
+    def process(
+        self,
+        told: tuple[int, Iterable[bytes]],
+        log: Any = beam.DoFn.StateParam(_StepFn.FACTS),
+        token: Any = beam.DoFn.StateParam(_StepFn.TOKEN),
+    ) -> Iterator[tuple[int, bytes] | TaggedOutput[Literal["same"], tuple[int, bytes]]]:
+        _, follows = self._learn(told, log, token)
+        yield from send_home(fact for fact in follows if isinstance(fact, Followed))
+        same = [fact for fact in follows if isinstance(fact, Same)]
+        self._beyond.inc(len(same))
+        for blob in send_home(same):
+            yield TaggedOutput("same", blob)

@@ -1,0 +1,99 @@
+"""What the table `identities` says of some identifiers, and the rows that a change of it makes."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from schemas.identities import PERSON_ID, IdentifierType, KnownIdentity, Node
+from schemas.identity_facts import Belongs, Claim, Merge, Name, Published
+from transforms.logic.name_persons import email_name, name_node, person_id_of
+
+
+class Changes(NamedTuple):
+    """What one batch has changed."""
+
+    published: list[Published]
+    """What has to be remembered."""
+    identities: list[Published]
+    """Those of them that are rows of `identities`."""
+    merges: list[Merge]
+
+
+class PublishedIdentities:
+    """The identifiers of one shard, with their persons."""
+
+    def __init__(self) -> None:
+        self._published: dict[Node, Published] = {}
+
+    def recall(self, published: Iterable[Published]) -> None:
+        """Learn again what was remembered, in any order."""
+        for record in published:
+            held = self._published.get(record.node)
+            if held is None or _newness(held) <= _newness(record):
+                self._published[record.node] = record
+
+    def recognise(self, known: Iterable[KnownIdentity]) -> list[Published]:
+        """Learn what an earlier job has published; what has to be remembered."""
+        records = []
+        for identity in known:
+            node = identity.workspace_id, identity.identifier_type, identity.identifier
+            if node not in self._published:
+                led = None
+                if identity.identifier_type == IdentifierType.EMAIL:
+                    own = person_id_of(node[0], email_name(identity.identifier, 0))
+                    led = own if own == identity.person_id else None
+                record = Published(node, None, None, identity.person_id, identity.version, led)
+                self._published[node] = record
+                records.append(record)
+        return records
+
+    def publish(self, facts: Iterable[Belongs], now: int) -> Changes:
+        """Learn whom identifiers belong to; what that changes, at `now` in microseconds since 1970."""
+        news: dict[Node, Belongs] = {}
+        for fact in facts:
+            held = self._published.get(fact.node)
+            if held is None or _is_news(fact, held.claim, held.name):
+                known = news.get(fact.node)
+                if known is None or _is_news(fact, known.claim, known.name):
+                    news[fact.node] = fact
+        changes = Changes([], [], [])
+        for fact in news.values():
+            self._publish(fact, now, changes)
+        return changes
+
+    def find_person(self, node: Node) -> str | None:
+        """The person of an identifier, None while there is none."""
+        held = self._published.get(node)
+        return None if held is None else held.person_id
+
+    def _publish(self, fact: Belongs, now: int, changes: Changes) -> None:
+        node, name = fact.node, fact.name
+        held = self._published.get(node)
+        person_id = person_id_of(node[0], name)
+        before, version, led = (None, 0, None) if held is None else (held.person_id, held.version, held.led)
+        is_change = person_id != before
+        if is_change:
+            # What a table brings is as new as its reading.
+            version = max(version + 1, now if fact.cause[0] else fact.cause[1])
+            if led is not None and before is not None and person_id is not None:
+                changes.merges.append(Merge(node[0], led, person_id, node[1], node[2], fact.cause, version))
+        if person_id is not None and name_node(node[0], name) == node:
+            led = person_id
+        record = Published(node, name, fact.claim, person_id, version, led)
+        self._published[node] = record
+        changes.published.append(record)
+        if is_change and node[1] != PERSON_ID:
+            changes.identities.append(record)
+
+
+def _is_news(fact: Belongs, claim: Claim | None, name: Name | None) -> bool:
+    """Whether the fact says more than what is held: by an earlier claim, or by the same one a smaller name."""
+    if fact.claim is not None and claim is not None and fact.claim != claim:
+        return fact.claim < claim
+    return name is None or fact.name < name
+
+
+def _newness(record: Published) -> tuple[int, bool, tuple[int, ...]]:
+    """Grows with each record of one identifier: by version, then away from an earlier job, then towards the oldest."""
+    claimed = () if record.claim is None else (-record.claim[0], -record.claim[1])
+    named = () if record.name is None else (-record.name.rank, -record.name.timestamp)
+    return record.version, record.name is not None, (*claimed, *named)

@@ -1,0 +1,76 @@
+"""From all links of one workspace to what bounded input writes of its persons."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from schemas.identities import PERSON_ID, IdentifierType, KnownIdentity, LinkBlock, Persons
+from schemas.identity_facts import EMAIL
+from schemas.identity_rules import IdentityRules
+from schemas.rows import Row
+from transforms.logic.identity_graph import ResolvedGraph, resolve_graph
+from transforms.logic.name_persons import person_id_of
+from transforms.logic.shape_identities import shape_identity, shape_merge, shape_refusal
+
+
+class ResolvedLinks(NamedTuple):
+    """The persons of one workspace."""
+
+    persons: Persons
+    identities: list[Row]
+    """Rows of `identities`: those that an earlier job has not written already."""
+    merges: list[Row]
+    """Rows of `identity_merges`."""
+
+
+def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: IdentityRules) -> ResolvedLinks:
+    """Resolve them all at once."""
+    blocks = list(blocks)
+    priors = [block.prior for block in blocks if block.prior is not None]
+    version = max(block.newest for block in blocks) or max((prior.read_at for prior in priors), default=0)
+    known = [identity for prior in priors for identity in prior.known]
+    graph = resolve_graph(
+        workspace_id,
+        (link for block in blocks for link in block.links),
+        rules,
+        version,
+        (person for prior in priors for person in prior.warehouse),
+        known,
+    )
+    erased = _find_erased(graph, {identifier for block in blocks for identifier in block.erased}, workspace_id)
+    persons = Persons(version, {identifier_type.value: {} for identifier_type in IdentifierType}, sorted(erased))
+    written = {(identity.identifier_type, identity.identifier): identity for identity in known}
+    rows = []
+    person_ids: dict[object, str | None] = {}
+    for node, name in graph.names.items():
+        identifier = node[1], node[2]
+        if node[1] == PERSON_ID or identifier in erased:
+            continue
+        if name not in person_ids:
+            person_ids[name] = person_id_of(workspace_id, name)
+        person_id = person_ids[name]
+        assert person_id is not None  # only those that have one are named
+        persons.by_identifier[node[1]][node[2]] = person_id
+        before = written.get(identifier)
+        if before is None or before.person_id != person_id:
+            since = name.timestamp if name.rank == EMAIL else None
+            linked_at = graph.claims[node][0] if node in graph.claims else None
+            rows.append(shape_identity(node, person_id, _next(version, before), since, linked_at))
+    merges = [shape_merge(merge) for merge in graph.merges if (merge.identifier_type, merge.identifier) not in erased]
+    merges += [
+        shape_refusal(refusal, version)
+        for refusal in graph.refusals
+        if refusal.node[1:] not in erased and refusal.partner[1:] not in erased
+    ]
+    return ResolvedLinks(persons, rows, merges)
+
+
+def _next(version: int, before: KnownIdentity | None) -> int:
+    return version if before is None else max(before.version + 1, version)
+
+
+def _find_erased(graph: ResolvedGraph, asked: set[tuple[str, str]], workspace_id: str) -> set[tuple[str, str]]:
+    """Every identifier of each person who asked to be forgotten by one of them."""
+    if not asked:
+        return set()
+    names = {name for each in asked if (name := graph.names.get((workspace_id, *each))) is not None}
+    return asked | {(node[1], node[2]) for node, name in graph.names.items() if name in names and node[1] != PERSON_ID}
