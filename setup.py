@@ -12,7 +12,7 @@ setup(
     description="Segment calls to BigQuery, and email logs to Segment events, on Apache Beam",
     python_requires=">=3.11",
     packages=find_packages(include=["pipelines*", "transforms*", "schemas*"]),
-    package_data={"schemas": ["tables/*.json", "views/*.sql"]},
+    package_data={"schemas": ["tables/*.json", "views/*.sql", "identity_settings.toml"]},
     install_requires=[
         BEAM,
         "google-cloud-bigquery>=3.30",

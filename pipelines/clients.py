@@ -1,7 +1,7 @@
 """Clients of Google Cloud, made in one place: the only code that knows whether an emulator stands in for BigQuery."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # google.cloud takes a second to import; a local run without BigQuery needs none of it
     from google.cloud.bigquery import Client
@@ -30,6 +30,14 @@ def bigquery_client(project: str) -> "Client":
     # Google's client takes the variable as a URL; people write it without the scheme, as for the other emulators.
     url = emulator if "://" in emulator else f"http://{emulator}"
     return Client(project=project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+
+
+def find_columns(client: "Client", table: str, **call: Any) -> list[str]:
+    """The columns of a table or view, in their order; `call` are arguments of get_table. Raises Google's exceptions."""
+    columns = [field.name for field in client.get_table(table, **call).schema]
+    if not columns and is_bigquery_emulated():  # bqemulator 1.4.0 tells no columns of a view
+        columns = [field.name for field in client.query_and_wait(f"SELECT * FROM `{table}` LIMIT 0").schema]
+    return columns
 
 
 def use_emulators(dataset: str | None) -> None:

@@ -5,9 +5,13 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.clients import bigquery_client
-from pipelines.settings import Settings, UsageError
+from pipelines.clients import bigquery_client, find_columns
+from pipelines.person_rows import find_file_columns, missing_column
+from pipelines.read_known import VIEW
+from pipelines.settings import PERSON_FILES, Settings, UsageError
+from pipelines.write_identity_updates import has_updates
 from pipelines.write_parquet import has_parquet_files
+from schemas.identities import KnownIdentity
 from schemas.tables import TABLES, load_table
 
 _TIMEOUT_SECONDS = 10.0
@@ -16,7 +20,7 @@ _TIMEOUT_SECONDS = 10.0
 def check_world(settings: Settings) -> None:
     """Raise `UsageError` with the first thing that is missing."""
     if settings.input_files is not None:
-        _check_files(settings.input_files)
+        _check_files("--input_files", settings.input_files)
     if settings.output_dir is not None:
         if settings.input_files is not None:  # a stream goes on where it was
             _refuse_used(settings.output_dir)
@@ -24,37 +28,76 @@ def check_world(settings: Settings) -> None:
     if settings.input_subscription is not None:
         _check_subscription(settings.input_subscription)
     if settings.dead_letter_topic is not None:
-        _check_topic(settings.dead_letter_topic)
+        _check_topic("--dead_letter_topic", settings.dead_letter_topic)
+    if settings.identity_topic is not None:
+        _check_topic("--identity_topic", settings.identity_topic)
+    if settings.warehouse_persons is not None:
+        _check_persons(settings.warehouse_persons)
     if settings.output_dataset is not None:
         _check_dataset(settings.output_dataset)
 
 
-def _check_files(pattern: str) -> None:
+def _check_files(flag: str, pattern: str) -> list[str]:
+    """The files that there are, at least one."""
     try:
         matched = FileSystems.match([pattern])[0].metadata_list
     except Exception as error:
-        raise UsageError(f"--input_files: cannot look for {pattern!r}: {_first_line(error)}") from None
+        raise UsageError(f"{flag}: cannot look for {pattern!r}: {_first_line(error)}") from None
     if not matched:
-        raise UsageError(f"--input_files: no file matches {pattern!r}")
+        raise UsageError(f"{flag}: no file matches {pattern!r}")
     for file in matched:
         if "://" not in file.path and os.path.isdir(file.path):
-            raise UsageError(f"--input_files: {file.path!r} is a folder; name its files, e.g. {file.path}/*.jsonl")
+            raise UsageError(f"{flag}: {file.path!r} is a folder; name its files, e.g. {file.path}/*.jsonl")
         if "://" not in file.path and not os.access(file.path, os.R_OK):
-            raise UsageError(f"--input_files: {file.path!r} may not be read")
+            raise UsageError(f"{flag}: {file.path!r} may not be read")
+    return [file.path for file in matched]
+
+
+def _check_persons(source: str) -> None:
+    if source.endswith(PERSON_FILES):
+        first, *_ = _check_files("--warehouse_persons", source)  # of the others the run will tell
+        try:
+            columns = find_file_columns(first)
+        except Exception as error:
+            raise UsageError(f"--warehouse_persons: {first!r} cannot be read: {_first_line(error)}") from None
+        source = first
+    else:
+        columns = [name.lower() for name in _ask_columns("--warehouse_persons", source)]
+    missing = missing_column(columns)
+    if missing is not None:
+        there = ", ".join(columns)[:200] or "none"
+        raise UsageError(f"--warehouse_persons: {source!r} has no column {missing}; its columns are: {there}")
+
+
+def _ask_columns(flag: str, table: str) -> list[str]:
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError
+    from requests.exceptions import RequestException
+
+    try:
+        client = bigquery_client(table.split(".")[0])
+        try:
+            return find_columns(client, table, retry=None, timeout=_TIMEOUT_SECONDS)
+        finally:
+            client.close()
+    except exceptions.NotFound:
+        raise UsageError(f"{flag}: {table!r} does not exist at {_bigquery()}") from None
+    except (exceptions.GoogleAPICallError, GoogleAuthError, RequestException, exceptions.RetryError) as error:
+        raise UsageError(f"{flag}: {_bigquery()} cannot be asked: {_first_line(error)}") from None
 
 
 def _refuse_used(output_dir: str) -> None:
-    for table in TABLES:
-        try:
-            if has_parquet_files(FileSystems.join(output_dir, table)):
-                raise UsageError(
-                    f"--output_dir: {output_dir!r} holds the Parquet files of an earlier run; name another folder or "
-                    "remove them, since both together would show every call twice"
-                )
-        except UsageError:
-            raise
-        except Exception as error:
-            raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None
+    try:
+        is_used = has_updates(output_dir) or any(
+            has_parquet_files(FileSystems.join(output_dir, table)) for table in TABLES
+        )
+    except Exception as error:
+        raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None
+    if is_used:
+        raise UsageError(
+            f"--output_dir: {output_dir!r} holds the files of an earlier run; name another folder or remove them, "
+            "since both together would show every call twice"
+        )
 
 
 def _check_output_dir(output_dir: str) -> None:
@@ -77,11 +120,11 @@ def _check_subscription(subscription: str) -> None:
     )
 
 
-def _check_topic(topic: str) -> None:
+def _check_topic(flag: str, topic: str) -> None:
     import google.cloud.pubsub_v1 as pubsub_v1
 
     _ask_pubsub(
-        f"--dead_letter_topic: {topic!r}",
+        f"{flag}: {topic!r}",
         pubsub_v1.PublisherClient,
         lambda client: client.get_topic(topic=topic, retry=None, timeout=_TIMEOUT_SECONDS),
     )
@@ -111,15 +154,15 @@ def _check_dataset(dataset: str) -> None:
     from requests.exceptions import RequestException
 
     project = dataset.split(".")[0]
-    emulator = os.environ.get("BIGQUERY_EMULATOR_HOST")
-    where = f"the emulator at {emulator} (BIGQUERY_EMULATOR_HOST)" if emulator else "BigQuery"
+    where = _bigquery()
     create = f"run scripts/create_tables --dataset {dataset}"
     try:
         client = bigquery_client(project)
         try:
-            for name in TABLES:
-                found = {field.name for field in _get_table(client, f"{dataset}.{name}").schema}
-                missing = [field.name for field in load_table(name).fields if field.name not in found]
+            wanted = {name: load_table(name).columns for name in TABLES} | {VIEW: KnownIdentity.__struct_fields__}
+            for name, columns in wanted.items():
+                found = find_columns(client, f"{dataset}.{name}", retry=None, timeout=_TIMEOUT_SECONDS)
+                missing = [column for column in columns if column not in found]
                 if missing:
                     raise UsageError(f"--output_dataset: {dataset}.{name} lacks the column {missing[0]}: {create}")
         finally:
@@ -132,8 +175,9 @@ def _check_dataset(dataset: str) -> None:
         raise UsageError(f"--output_dataset: {where} cannot be asked: {_first_line(error)}") from None
 
 
-def _get_table(client: Any, name: str) -> Any:
-    return client.get_table(name, retry=None, timeout=_TIMEOUT_SECONDS)
+def _bigquery() -> str:
+    emulator = os.environ.get("BIGQUERY_EMULATOR_HOST")
+    return f"the emulator at {emulator} (BIGQUERY_EMULATOR_HOST)" if emulator else "BigQuery"
 
 
 def _first_line(error: Exception) -> str:

@@ -97,6 +97,8 @@ class Report:
         for outcome, count in ended.items():
             table.add_row(outcome, f"{count:,}")
         self._console.print(table)
+        for line in describe_persons(result):
+            self._console.print(line, soft_wrap=True)
         for flag, where in (("Parquet", self._settings.output_dir), ("BigQuery", self._settings.output_dataset)):
             if where is not None:
                 self._console.print(f"{flag}: {where}", soft_wrap=True)
@@ -120,14 +122,13 @@ class Report:
 
 def read_outcomes(result: Any) -> dict[str, int]:
     """Outcome (rejected ones with their reason) -> messages, from the counters of a pipeline result."""
-    counters: dict[str, int] = {}
-    for counter in result.metrics().query(MetricsFilter())["counters"]:
-        key = f"{counter.key.metric.namespace}/{counter.key.metric.name}"
-        counters[key] = counters.get(key, 0) + counter.result
+    counters = _read_counters(result)
     ended = {
         "written": counters.get("shape_rows/calls", 0),
         "duplicate": counters.get("dedupe_calls/duplicates", 0),
     }
+    if suppressed := counters.get("dedupe_calls/suppressed", 0):
+        ended["suppressed"] = suppressed
     refused = sum(counters.get(f"write_bigquery/refused_{table}", 0) for table in set(FACT_TABLES.values()))
     if refused:
         ended["written"] -= refused
@@ -137,3 +138,24 @@ def read_outcomes(result: Any) -> dict[str, int]:
         if name.startswith("rejected_") and count:
             ended[f"rejected: {name.removeprefix('rejected_')}"] = count
     return ended
+
+
+def describe_persons(result: Any) -> list[str]:
+    """What was read of persons before the first call, a line a fact, from the counters of a pipeline result."""
+    counters = _read_counters(result)
+    facts = {
+        "read_persons/emails_with_a_person": "emails to which the warehouse gives a person",
+        "read_persons/conflicting_emails": "emails to which the warehouse gives several persons, of which none is used "
+        "(warehouse_conflict in identity_merges)",
+        "read_persons/skipped_rows": "rows of the warehouse without a usable email or person_id, skipped",
+        "read_known/identities": "identities known from earlier jobs",
+    }
+    return [f"{text}: {counters[key]:,}" for key, text in facts.items() if counters.get(key)]
+
+
+def _read_counters(result: Any) -> dict[str, int]:
+    counters: dict[str, int] = {}
+    for counter in result.metrics().query(MetricsFilter())["counters"]:
+        key = f"{counter.key.metric.namespace}/{counter.key.metric.name}"
+        counters[key] = counters.get(key, 0) + counter.result
+    return counters

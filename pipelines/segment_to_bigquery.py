@@ -13,6 +13,8 @@ from apache_beam.pvalue import PCollection
 from pipelines.clients import use_emulators
 from pipelines.preflight import check_world
 from pipelines.read import ReadFiles, ReadSubscription
+from pipelines.read_known import ReadKnownIdentities
+from pipelines.read_persons import ReadWarehousePersons
 from pipelines.read_suppressions import AddSuppressions
 from pipelines.report import Report
 from pipelines.runners import is_local, make_options
@@ -20,6 +22,7 @@ from pipelines.settings import Settings, UsageError, fail, parse_settings
 from pipelines.version import pipeline_version
 from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, FailIfRefused, WriteBigQuery
 from pipelines.write_dead_letters import PublishDeadLetters
+from pipelines.write_identity_updates import PublishIdentityUpdates, WriteIdentityUpdates, complete_updates
 from pipelines.write_parquet import WriteParquet, complete_folders
 from transforms.count_outcomes import CountDeadLetters, CountOutcomes
 from transforms.dedupe_calls import DedupeCalls
@@ -36,34 +39,48 @@ class Outputs(NamedTuple):
 
     rows: PCollection
     """`TableRows` of every table but the ledgers."""
+    identities: PCollection
+    """Those of them that say who is who: `identities` and `identity_merges`."""
     dead_letters: PCollection
     """`DeadLetter`."""
     counts: PCollection
     """`tuple[OutcomeKey, int]`."""
 
 
-def build(messages: PCollection, settings: Settings, prior: PCollection | None = None) -> Outputs:
-    """Messages to rows, dead letters and counts; every message is counted once.
+class Prior(NamedTuple):
+    """What tables know of persons before the first message."""
 
-    `prior`: `PriorBlock`s, what tables know of persons beforehand.
-    """
+    persons: PCollection | None
+    """`PriorBlock`."""
+    merges: PCollection | None
+    """`TableRows` of `identity_merges`: what the tables contradict themselves in."""
+
+
+NOTHING = Prior(None, None)
+
+
+def build(messages: PCollection, settings: Settings, prior: Prior = NOTHING) -> Outputs:
+    """Messages to rows, dead letters and counts; every message is counted once."""
     parsed = messages | "ParseCalls" >> ParseCalls(
-        settings.workspace_id, settings.max_call_bytes, settings.max_rejected_percent
+        settings.workspace_id, settings.max_call_bytes, settings.max_rejected_percent, settings.identity_rules
     )
     calls = parsed.calls
     if settings.output_dataset is not None:
         calls = calls | "AddSuppressions" >> AddSuppressions(settings.output_dataset)
     unique = calls | "DedupeCalls" >> DedupeCalls(settings.dedupe_horizon_seconds)
     resolved = unique.calls | "ResolveIdentities" >> ResolveIdentities(
-        settings.identity_rules, settings.window_seconds, prior
+        settings.identity_rules, settings.window_seconds, prior.persons
     )
-    shaped = resolved.calls | "ShapeRows" >> ShapeRows()
-    rows = (shaped.rows, resolved.identities) | "FlattenRows" >> beam.Flatten()
+    shaped = resolved.calls | "ShapeRows" >> ShapeRows(settings.person_source)
+    identities = resolved.identities
+    if prior.merges is not None:
+        identities = (identities, prior.merges) | "AddConflicts" >> beam.Flatten()
+    rows = (shaped.rows, identities) | "FlattenRows" >> beam.Flatten()
     dead_letters = (parsed.dead_letters, resolved.dead_letters) | "FlattenDeadLetters" >> beam.Flatten()
     rejected = dead_letters | "CountDeadLetters" >> CountDeadLetters()
     counted = [each for each in (rejected, unique.counts, resolved.counts, shaped.counts) if each is not None]
     counts = counted | "FlattenCounts" >> beam.Flatten()
-    return Outputs(rows, dead_letters, counts)
+    return Outputs(rows, identities, dead_letters, counts)
 
 
 def read(pipeline: beam.Pipeline, settings: Settings) -> PCollection:
@@ -74,6 +91,20 @@ def read(pipeline: beam.Pipeline, settings: Settings) -> PCollection:
     else:
         messages = pipeline | "ReadFiles" >> ReadFiles(str(settings.input_files))
     return messages
+
+
+def read_prior(pipeline: beam.Pipeline, settings: Settings) -> Prior:
+    """What earlier jobs have written to the dataset, and the customer's own persons."""
+    blocks, merges = [], None
+    if settings.output_dataset is not None:
+        blocks.append(pipeline | "ReadKnownIdentities" >> ReadKnownIdentities(settings.output_dataset))
+    if settings.warehouse_persons is not None:
+        warehouse = pipeline | "ReadWarehousePersons" >> ReadWarehousePersons(
+            settings.warehouse_persons, settings.workspace_id, settings.identity_rules
+        )
+        blocks.append(warehouse.prior)
+        merges = warehouse.merges
+    return Prior(blocks | "FlattenPrior" >> beam.Flatten() if blocks else None, merges)
 
 
 def write(outputs: Outputs, settings: Settings) -> None:
@@ -99,6 +130,9 @@ def write(outputs: Outputs, settings: Settings) -> None:
     if settings.output_dir is not None:
         everything = (outputs.rows, ledgers) | "FlattenFiles" >> beam.Flatten()
         _ = everything | "WriteParquet" >> WriteParquet(settings.output_dir, settings.window_seconds)
+        _ = outputs.identities | "WriteIdentityUpdates" >> WriteIdentityUpdates(settings.output_dir)
+    if settings.identity_topic is not None:
+        _ = outputs.identities | "PublishIdentityUpdates" >> PublishIdentityUpdates(settings.identity_topic)
     if settings.dead_letter_topic is not None:
         _ = dead_letters | "PublishDeadLetters" >> PublishDeadLetters(settings.dead_letter_topic)
 
@@ -111,7 +145,7 @@ def run(argv: Sequence[str]) -> int:
         use_emulators(settings.output_dataset)
         check_world(settings)
         pipeline = beam.Pipeline(options=options)
-        write(build(read(pipeline, settings), settings), settings)
+        write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     except UsageError as error:
         fail(error)
     try:
@@ -120,6 +154,7 @@ def run(argv: Sequence[str]) -> int:
             result.wait_until_finish()
             if settings.output_dir is not None:
                 complete_folders(settings.output_dir)
+                complete_updates(settings.output_dir)
             report.finish(result)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -8,13 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from pipelines.identity_settings import IdentitySettingsError, read_identity_settings
+from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from schemas.tables import check_dataset
 from transforms.logic.parse_call import MAX_CALL_BYTES
 
 DAY_SECONDS = 24 * 3600
 MAX_HORIZON_DAYS = 30
 BIGQUERY_METHODS = ("STREAMING_INSERTS", "STORAGE_WRITE_API", "FILE_LOADS")
+PERSON_SOURCES = ("calls", "warehouse")
+PERSON_FILES = (".csv", ".jsonl", ".jsonl.gz", ".parquet")
+"""What the name of a file of warehouse persons ends in; any other name is a table of BigQuery."""
 
+# https://cloud.google.com/bigquery/docs/tables#table_naming, without the characters that only quoted names may have.
+_TABLE = re.compile(r"[\w-]{1,1024}")
 
 # What Beam's Pub/Sub reader and writer take for a project (apache_beam.io.gcp.pubsub).
 _PROJECT = re.compile(r"[a-z][-a-z0-9:.]{4,61}[a-z0-9]")
@@ -33,12 +40,19 @@ class Settings:
     output_dataset: str | None = None
     output_dir: str | None = None
     dead_letter_topic: str | None = None
+    identity_topic: str | None = None
     workspace_id: str = "default"
     dedupe_horizon_seconds: int = DAY_SECONDS
     window_seconds: int = 10
     max_call_bytes: int = MAX_CALL_BYTES
     max_rejected_percent: float = 95.0
     bigquery_method: str = "STREAMING_INSERTS"
+    person_source: str = "calls"
+    """One of PERSON_SOURCES: `warehouse` means that traits of persons come from there and none are written."""
+    warehouse_persons: str | None = None
+    """Files that end in one of PERSON_FILES, or a table PROJECT.DATASET.TABLE; set if person_source is warehouse."""
+    identity_rules: IdentityRules = DEFAULT_RULES
+    """What the file of --identity_settings says."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -48,6 +62,7 @@ class Settings:
             raise UsageError("give at least one output: --output_dataset or --output_dir")
         _check_resource("--input_subscription", self.input_subscription, "subscriptions")
         _check_resource("--dead_letter_topic", self.dead_letter_topic, "topics")
+        _check_resource("--identity_topic", self.identity_topic, "topics")
         if self.output_dataset is not None:
             try:
                 check_dataset(self.output_dataset)
@@ -65,6 +80,12 @@ class Settings:
             raise UsageError("--max_rejected_percent lies above 0 and up to 100")
         if self.bigquery_method == "FILE_LOADS" and self.input_subscription is not None:
             raise UsageError("--bigquery_method FILE_LOADS gives no refused rows back: use it for --input_files only")
+        if self.person_source == "warehouse" and self.warehouse_persons is None:
+            raise UsageError("--person_source warehouse needs --warehouse_persons: whose persons are they?")
+        if self.person_source != "warehouse" and self.warehouse_persons is not None:
+            raise UsageError("--warehouse_persons needs --person_source warehouse")
+        if self.warehouse_persons is not None:
+            _check_persons(self.warehouse_persons)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,6 +129,11 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         "--dead_letter_topic", metavar="projects/P/topics/T", help="publish what is rejected here as well"
     )
     sink.add_argument(
+        "--identity_topic",
+        metavar="projects/P/topics/T",
+        help="publish here which person an email or a user_id belongs to, whenever that changes",
+    )
+    sink.add_argument(
         "--bigquery_method",
         choices=BIGQUERY_METHODS,
         default=Settings.bigquery_method,
@@ -144,13 +170,40 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         default=Settings.max_rejected_percent,
         help="stop when more of the last 1,000 or more messages are rejected. Default: %(default)s; 100 never stops",
     )
+    persons = parser.add_argument_group("persons")
+    persons.add_argument(
+        "--person_source",
+        choices=PERSON_SOURCES,
+        default=Settings.person_source,
+        help="where persons and their traits come from. warehouse: from --warehouse_persons; an identify then only "
+        "maps its userId to a person, and no traits are written. Default: %(default)s",
+    )
+    persons.add_argument(
+        "--warehouse_persons",
+        metavar="FILE_OR_TABLE",
+        help="your own persons, whose ids win over ours: a file or GLOB that ends in .csv, .jsonl, .jsonl.gz or "
+        ".parquet, local or gs://, or a table PROJECT.DATASET.TABLE; with the columns person_id and email, and "
+        "workspace_id unless all are of --workspace_id. Read once, when the job starts",
+    )
+    persons.add_argument(
+        "--identity_settings",
+        metavar="FILE",
+        help="a TOML file of limits, blocked values and priorities, local or gs://; docs/identity_settings.md. "
+        "Default: schemas/identity_settings.toml",
+    )
     return parser
 
 
 def parse_settings(argv: Sequence[str]) -> tuple[Settings, list[str]]:
     """The settings, and the flags that are Beam's. Raises `UsageError`."""
     known, beam_flags = build_parser().parse_known_args(argv)
-    return Settings(**vars(known)), beam_flags
+    flags = vars(known)
+    path = flags.pop("identity_settings")
+    try:
+        rules = DEFAULT_RULES if path is None else read_identity_settings(path)
+    except IdentitySettingsError as error:
+        raise UsageError(f"--identity_settings: {error}") from None
+    return Settings(**flags, identity_rules=rules), beam_flags
 
 
 def fail(error: UsageError) -> NoReturn:
@@ -164,6 +217,21 @@ def suggest_flag(unknown: str, known: Sequence[str]) -> str:
     name = unknown.split("=")[0]
     close = difflib.get_close_matches(name, known, n=1)
     return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _check_persons(source: str) -> None:
+    if source.endswith(PERSON_FILES):
+        return
+    dataset, _, table = source.rpartition(".")
+    try:
+        check_dataset(dataset)
+    except ValueError:
+        table = ""
+    if not _TABLE.fullmatch(table):
+        raise UsageError(
+            f"--warehouse_persons {source!r} is neither a file that ends in {', '.join(PERSON_FILES[:-1])} or "
+            f"{PERSON_FILES[-1]} nor a table PROJECT.DATASET.TABLE"
+        )
 
 
 def _check_resource(flag: str, name: str | None, kind: str) -> None:

@@ -51,10 +51,11 @@ def address_letter(letter: DeadLetter) -> tuple[bytes, dict[str, str]]:
     theirs = [name for name in letter.attributes if name not in ours and not name.startswith(_RESERVED)]
     theirs.sort(key=lambda name: name not in ("connection_id", "received_at"))  # what a replay needs comes first
     attributes = {name: letter.attributes[name] for name in theirs[: MAX_ATTRIBUTES - len(ours)]} | ours
-    return letter.payload[:MAX_DATA_BYTES], {name: _truncate(value) for name, value in attributes.items()}
+    return letter.payload[:MAX_DATA_BYTES], {name: cut_attribute(value) for name, value in attributes.items()}
 
 
-def _truncate(value: str) -> str:
+def cut_attribute(value: str) -> str:
+    """As much of an attribute's value as Pub/Sub takes."""
     return value.encode()[:MAX_ATTRIBUTE_BYTES].decode(errors="ignore")
 
 

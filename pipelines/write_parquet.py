@@ -14,7 +14,7 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.rows import Row, TableRows
-from schemas.tables import TABLES, arrow_schema, load_table
+from schemas.tables import SCRIPTS_TABLES, TABLES, arrow_schema, load_table
 
 # Rows that are gathered for one row group: as Python values they take ten times what they take in the file.
 ROWS_A_GROUP = 10_000
@@ -22,7 +22,7 @@ ROWS_A_GROUP = 10_000
 _COMPRESSION = "zstd"
 
 # DuckDB's *.parquet also finds names that begin with a dot.
-_HIDDEN = ".unfinished"
+HIDDEN = ".unfinished"
 _MIME_TYPE = "application/vnd.apache.parquet"
 
 
@@ -48,7 +48,7 @@ class WriteParquet(beam.PTransform):
             # A window that is over would drop the files of late rows.
             | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
             | "CommitFiles" >> beam.Reshuffle()
-            | "ShowFiles" >> beam.ParDo(_ShowFileFn())
+            | "ShowFiles" >> beam.ParDo(ShowFileFn())
         )
         return files
 
@@ -68,8 +68,8 @@ def write_parquet_file(path: str, table: pa.Table) -> None:
 
 
 def complete_folders(output_dir: str) -> None:
-    """Give each table that got no rows an empty file, so that every table can be read."""
-    for table in TABLES:
+    """Give each of the pipeline's tables that got no rows an empty file, so that every one can be read."""
+    for table in (table for table in TABLES if table not in SCRIPTS_TABLES):
         folder = FileSystems.join(output_dir, table)
         if not has_parquet_files(folder):
             make_folder(folder)
@@ -77,10 +77,15 @@ def complete_folders(output_dir: str) -> None:
 
 
 def has_parquet_files(folder: str) -> bool:
-    """Whether a reader of the folder finds any; its name may hold `[` or `*`, which Beam would take for a pattern."""
+    """Whether a reader of the folder finds any."""
+    return has_files(folder, "*.parquet")
+
+
+def has_files(folder: str, pattern: str) -> bool:
+    """Whether the folder holds such files; its name may hold `[` or `*`, which Beam would take for a pattern."""
     if "://" not in folder:
-        return any(Path(folder).glob("*.parquet"))
-    return bool(FileSystems.match([FileSystems.join(folder, "*.parquet")])[0].metadata_list)
+        return any(Path(folder).glob(pattern))
+    return bool(FileSystems.match([FileSystems.join(folder, pattern)])[0].metadata_list)
 
 
 def make_folder(folder: str) -> None:
@@ -98,7 +103,7 @@ class _HiddenFile:
     def __init__(self, output_dir: str, table: str) -> None:
         folder = FileSystems.join(output_dir, table)
         make_folder(folder)
-        self.path = FileSystems.join(folder, f".part-{uuid.uuid4().hex}.parquet{_HIDDEN}")
+        self.path = FileSystems.join(folder, f".part-{uuid.uuid4().hex}.parquet{HIDDEN}")
         self._table = table
         self._file = FileSystems.create(self.path, mime_type=_MIME_TYPE)
         self._writer = pq.ParquetWriter(self._file, arrow_schema(load_table(table)), compression=_COMPRESSION)
@@ -142,10 +147,13 @@ class _WriteHiddenFn(beam.DoFn):
             yield WindowedValue(file.path, window.max_timestamp(), (window,))
 
 
-class _ShowFileFn(beam.DoFn):
+class ShowFileFn(beam.DoFn):
+    """Gives a whole file its own name: `.NAME.unfinished` becomes `NAME`."""
+
     def process(self, hidden: str) -> Iterable[str]:
+        """Take the path of the hidden file; give its new one."""
         folder, name = FileSystems.split(hidden)
-        path = FileSystems.join(folder, name.removeprefix(".").removesuffix(_HIDDEN))
+        path = FileSystems.join(folder, name.removeprefix(".").removesuffix(HIDDEN))
         if FileSystems.exists(hidden):  # else a first try has shown it
             FileSystems.rename([hidden], [path])
         yield path

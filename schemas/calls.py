@@ -9,7 +9,10 @@ import msgspec
 
 
 class CallType(StrEnum):
-    """The calls that are read: Segment's six, and its erasure request, which arrives as a call of type delete."""
+    """The calls that are read: Segment's six, its erasure request `delete`, and `suppress`.
+
+    `suppress` is our own control message: scripts/erase makes it, customers don't.
+    """
 
     TRACK = "track"
     PAGE = "page"
@@ -18,6 +21,7 @@ class CallType(StrEnum):
     GROUP = "group"
     ALIAS = "alias"
     DELETE = "delete"
+    SUPPRESS = "suppress"
 
 
 class SegmentCall(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
@@ -70,9 +74,15 @@ class SegmentCall(msgspec.Struct, array_like=True, omit_defaults=True, gc=False)
     """Set by ResolveIdentities: the type of the strongest identifier that is not blocked."""
     identifier: str | None = None
     """Set by ResolveIdentities."""
+    identifier_hash: str | None = None
+    """suppress: what `hash_identifier` in `transforms/logic/suppress_calls.py` makes of the identifier."""
+    erasure_id: str | None = None
+    """suppress: the erasure that it belongs to."""
 
 
 class CallBlock(msgspec.Struct, array_like=True, gc=False):
     """Some calls that travel as one element: a shuffle costs per element, so calls never travel alone."""
 
     calls: list[SegmentCall]
+    suppress: list[bytes] = []
+    """Keys of identifiers (`suppression_key`) whose calls are dropped from now on; such a block goes to every shard."""

@@ -24,7 +24,7 @@ class IdentityRules:
     """The rules of one run. Changing them concerns what is learned from then on: a link that was made stays."""
 
     emails_per_user_id: int = MAX_EMAILS_PER_USER_ID
-    """A user_id links to no more emails than this; see `transforms/logic/admit_links.py`."""
+    """A user_id links to no more emails than this; see `AdmitLinks` in transforms/logic/graph_steps.py."""
     user_ids_per_email: int = MAX_USER_IDS_PER_EMAIL
     """An email links to no more user_ids than this."""
     blocked_values: tuple[str, ...] = BLOCKED_VALUES

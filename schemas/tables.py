@@ -20,10 +20,15 @@ TABLES: tuple[str, ...] = (
     "identity_merges",
     "audience_memberships",
     "erasure_requests",
+    "suppressions",
+    "erasures",
     "dead_letters",
     "counts",
 )
 """Every table's name; each has a file `tables/NAME.json`."""
+
+SCRIPTS_TABLES: tuple[str, ...] = ("erasures",)
+"""Tables that only scripts write: the pipeline has no rows for them."""
 
 VIEWS: tuple[str, ...] = (
     "current_identities",

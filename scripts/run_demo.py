@@ -32,6 +32,7 @@ ATTRIBUTES = {"workspace_id": "acme", "connection_id": "segment-demo"}
 
 # Longer than any run that goes well: what is still missing then will not come.
 PATIENCE_SECONDS = 180.0
+SETTLING_SECONDS = 20
 
 QUESTIONS: tuple[tuple[str, str], ...] = (
     (
@@ -78,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         accounted = _await_accounted(client, pipeline, len(simulated.payloads), console)
         if not accounted:
             return 1
+        failures = _await_tables(client, simulated)
         for question, sql in QUESTIONS:
             console.print(_ask(client, question, sql), "")
-        failures = _check(client, simulated)
         for failure in failures:
             console.print(f"[red]{failure}")
         if not failures:
@@ -193,6 +194,14 @@ def _ask(client: bigquery.Client, question: str, sql: str) -> Table:
             *("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row)
         )
     return table
+
+
+def _await_tables(client: bigquery.Client, simulated: Simulated) -> list[str]:
+    """Counts and rows are written side by side, so the last rows may come after the last counts."""
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while (failures := _check(client, simulated)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return failures
 
 
 def _check(client: bigquery.Client, simulated: Simulated) -> list[str]:

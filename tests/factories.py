@@ -30,6 +30,7 @@ _SENT: dict[str, dict[str, object]] = {
     "group": {"userId": "u1", "groupId": "g1", "traits": {"name": "Acme"}},
     "alias": {"userId": "u1", "previousId": "a1"},
     "delete": {"userId": "u1"},
+    "suppress": {"identifierHash": "0123456789abcdef" * 4, "erasureId": "e1"},
 }
 
 
@@ -37,6 +38,11 @@ def sent(call_type: str = "track", /, **fields: object) -> dict[str, object]:
     """What a client sends, as it stands on the wire: valid unless `fields` (camelCase) say otherwise."""
     payload = {"type": call_type, "messageId": "m1", **_SENT[call_type], **fields}
     return {name: value for name, value in payload.items() if value is not ABSENT}
+
+
+def line_of(call_type: str = "track", /, **fields: object) -> bytes:
+    """What a client sends, as a line of a file."""
+    return json.dumps(sent(call_type, **fields)).encode()
 
 
 def message(
@@ -87,9 +93,10 @@ def link(
     anonymous_id: str | None = None,
     previous_id: str | None = None,
     at: int = 0,
+    message_id: str = "m1",
 ) -> Link:
     """What one call says of who is who."""
-    return Link(user_id, email, anonymous_id, previous_id, at)
+    return Link(user_id, email, anonymous_id, previous_id, at, message_id)
 
 
 def dead_letter(payload: bytes, verdict: Rejected, **fields: Any) -> DeadLetter:

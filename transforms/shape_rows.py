@@ -12,8 +12,11 @@ from schemas.outcomes import Outcome, OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import Row, TableRows
 from transforms.logic.count_calls import count_calls
-from transforms.logic.shape_rows import shape_call, shape_dead_letter
+from transforms.logic.shape_rows import shape_call, shape_call_without_traits, shape_dead_letter
 from transforms.several_outputs import gives_several
+
+_SHAPES = {"calls": shape_call, "warehouse": shape_call_without_traits}
+"""Where persons and their traits come from -> how a call becomes rows."""
 
 
 class ShapedRows(NamedTuple):
@@ -26,12 +29,19 @@ class ShapedRows(NamedTuple):
 
 
 class ShapeRows(beam.PTransform):
-    """Turn resolved calls into rows."""
+    """Turn resolved calls into rows.
+
+    `person_source` is `calls`, or `warehouse` where persons and their traits come from there: then none are written.
+    """
+
+    def __init__(self, person_source: str = "calls") -> None:
+        super().__init__()
+        self._fn = _ShapeCallFn(person_source)
 
     @gives_several
     def expand(self, calls: PCollection) -> ShapedRows:
         """Apply it to a PCollection of `CallBlock`."""
-        shaped = calls | "ShapeCall" >> beam.ParDo(_ShapeCallFn()).with_outputs("counts", main="rows")
+        shaped = calls | "ShapeCall" >> beam.ParDo(self._fn).with_outputs("counts", main="rows")
         return ShapedRows(shaped.rows, shaped.counts)
 
 
@@ -49,7 +59,8 @@ class ShapeDeadLetters(beam.PTransform):
 
 
 class _ShapeCallFn(beam.DoFn):
-    def __init__(self) -> None:
+    def __init__(self, person_source: str) -> None:
+        self._shape = _SHAPES[person_source]
         self._calls = Metrics.counter("shape_rows", "calls")
         self._misfits = Metrics.counter("shape_rows", "values_that_do_not_fit_their_column")
 
@@ -59,7 +70,7 @@ class _ShapeCallFn(beam.DoFn):
         tables: dict[str, list[Row]] = {}
         misfits = 0
         for call in block.calls:
-            shaped = shape_call(call)
+            shaped = self._shape(call)
             tables.setdefault(shaped.table, []).append(shaped.row)
             if shaped.membership is not None:
                 tables.setdefault("audience_memberships", []).append(shaped.membership)

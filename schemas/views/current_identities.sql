@@ -7,7 +7,9 @@ SELECT
   identifier,
   person_id,
   version,
-  updated_at
+  updated_at,
+  person_since,
+  linked_at
 FROM (
   SELECT
     *,

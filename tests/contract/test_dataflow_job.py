@@ -28,6 +28,7 @@ LAUNCH = [
     *("--dead_letter_topic", "projects/my-project/topics/dead-letters"),
     *("--runner", "DataflowRunner", "--project", "my-project", "--region", "europe-west1"),
     *("--temp_location", "gs://my-bucket/tmp", "--setup_file", str(ROOT / "setup.py")),
+    *("--identity_topic", "projects/my-project/topics/identity-updates"),
 ]
 
 
@@ -71,7 +72,8 @@ def step_names(job: Any) -> list[str]:
 def _is_beams_own(name: str) -> bool:
     parts = name.split("/")
     return any(part.startswith("Write") and part[5:6].isupper() for part in parts[1:-1]) or any(
-        part in ("MatchFiles", "ReadMessages", "PublishLetter", "CommitFiles", "SpreadRanges", "SumCounts")
+        part
+        in ("MatchFiles", "ReadMessages", "PublishLetter", "PublishUpdate", "CommitFiles", "SpreadRanges", "SumCounts")
         for part in parts[:-1]
     )
 

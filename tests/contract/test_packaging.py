@@ -32,6 +32,7 @@ def test_exactly_three_packages_are_shipped_with_their_data_files(tmp_path: Path
     assert code == SHIPPED
     assert {member.stem for member in members if member.match("schemas/tables/*.json")} == set(TABLES)
     assert {member.stem for member in members if member.match("schemas/views/*.sql")} == set(VIEWS)
+    assert Path("schemas/identity_settings.toml") in members
     assert {str(member) for member in members if member.suffix == ".py" and len(member.parts) == 1} == {"setup.py"}
 
 

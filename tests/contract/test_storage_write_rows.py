@@ -23,7 +23,7 @@ def shaped(call_type: str) -> tuple[str, Row]:
     return call.table, call.row
 
 
-@pytest.mark.parametrize("call_type", ["track", "page", "screen", "identify", "group", "alias", "delete"])
+@pytest.mark.parametrize("call_type", ["track", "page", "screen", "identify", "group", "alias", "delete", "suppress"])
 def test_rows_pass_the_coder_that_takes_them_to_java(call_type: str) -> None:
     table, row = shaped(call_type)
     schema = beam_schema(load_table(table))

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.segment_to_bigquery import run
+from pipelines.settings import Settings, parse_settings
+from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 
 SUBSCRIPTION = "projects/test-project/subscriptions/calls"
 DATASET = "test-project.segment"
+GOOD = ["--input_files", "x", "--output_dir", "out"]
+WAREHOUSE = ["--person_source", "warehouse", "--warehouse_persons"]
 
 
 @pytest.fixture
@@ -50,6 +54,22 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["--input_files", "x", "--output_dir", "out", "--workspace_id", ""], "--workspace_id is empty"),
         (["--input_files", "x", "--output_dir", "out", "--workspace_id", "a\udcff"], "--workspace_id is empty or has"),
         (["--input_files", "/nowhere/*.jsonl", "--output_dir", "out"], "no file matches"),
+        (
+            [*GOOD, "--identity_topic", "updates"],
+            "--identity_topic 'updates' is not of the form projects/PROJECT/topics",
+        ),
+        ([*GOOD, "--person_source", "crm"], "invalid choice: 'crm' (choose from 'calls', 'warehouse')"),
+        ([*GOOD, "--person_source", "warehouse"], "--person_source warehouse needs --warehouse_persons"),
+        ([*GOOD, "--warehouse_persons", "p.csv"], "--warehouse_persons needs --person_source warehouse"),
+        ([*GOOD, *WAREHOUSE, "p.xlsx"], "'p.xlsx' is neither a file that ends in .csv, .jsonl, .jsonl.gz or .parquet"),
+        ([*GOOD, *WAREHOUSE, "my-project.crm"], "nor a table PROJECT.DATASET.TABLE"),
+        ([*GOOD, *WAREHOUSE, "my-project.crm.a;b"], "nor a table PROJECT.DATASET.TABLE"),
+        ([*GOOD, *WAREHOUSE, ""], "'' is neither a file"),
+        (
+            [*GOOD, "--identity_settings", "/nowhere/rules.toml"],
+            "--identity_settings: /nowhere/rules.toml cannot be read",
+        ),
+        ([*GOOD, "--identity_settings", "/"], "--identity_settings: / cannot be read: "),
     ],
 )
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:
@@ -86,6 +106,99 @@ def test_a_bigquery_emulator_that_is_down_is_named(
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
 
     assert "127.0.0.1:1" in refuse(capsys, "--input_files", calls, "--output_dataset", DATASET)
+
+
+def test_a_mistake_in_the_identity_settings_is_named_with_its_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text("[limits]\n\nemail_per_user_id = 3\n")
+
+    line = refuse(capsys, *GOOD, "--identity_settings", str(path))
+
+    assert line == (
+        f"segment_to_bigquery: --identity_settings: {path}, line 3: unknown key email_per_user_id, there are "
+        "emails_per_user_id, user_ids_per_email; did you mean emails_per_user_id?  (--help shows every flag)"
+    )
+
+
+def test_the_identity_settings_become_rules(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text("[limits]\nemails_per_user_id = 3\n")
+
+    settings, beam_flags = parse_settings([*GOOD, "--identity_settings", str(path)])
+
+    assert settings == Settings(input_files="x", output_dir="out", identity_rules=IdentityRules(emails_per_user_id=3))
+    assert beam_flags == []
+
+
+def test_without_identity_settings_the_defaults_hold() -> None:
+    assert parse_settings(GOOD)[0].identity_rules == DEFAULT_RULES
+
+
+@pytest.mark.parametrize("source", ["persons.csv", "gs://bucket/*.jsonl.gz", "p.q.parquet", "my-project.crm.persons_1"])
+def test_files_and_tables_of_persons_are_told_by_their_names(source: str) -> None:
+    assert parse_settings([*GOOD, *WAREHOUSE, source])[0].warehouse_persons == source
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "says"),
+    [
+        ("p.csv", b"id;email\r\n", "has no column person_id; its columns are: id;email"),
+        ("p.csv", b"", "has no column person_id; its columns are: none"),
+        ("p.csv", b"\xef\xbb\xbfperson_id,mail", "has no column email; its columns are: person_id, mail"),
+        ("p.csv", b"\xff", "cannot be read: "),
+        ("p.jsonl", b'\n{"person_id": 1}\n', "has no column email"),
+        ("p.jsonl", b"[]", "cannot be read: "),
+        ("p.jsonl.gz", b"[]", "cannot be read: Not a gzipped file"),
+        ("p.parquet", b"[]", "cannot be read: "),
+    ],
+)
+def test_persons_without_their_columns_are_refused(
+    capsys: pytest.CaptureFixture[str], calls: str, tmp_path: Path, name: str, contents: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(contents)
+    good = ["--input_files", calls, "--output_dir", str(tmp_path / "out")]
+
+    line = refuse(capsys, *good, *WAREHOUSE, str(tmp_path / name))
+
+    assert f"--warehouse_persons: '{tmp_path / name}' {says}" in line
+
+
+def test_persons_that_are_not_there_are_refused(capsys: pytest.CaptureFixture[str], calls: str, tmp_path: Path) -> None:
+    good = ["--input_files", calls, "--output_dir", str(tmp_path / "out")]
+
+    assert "--warehouse_persons: no file matches" in refuse(capsys, *good, *WAREHOUSE, str(tmp_path / "*.csv"))
+
+
+def test_a_table_of_persons_is_looked_for(
+    capsys: pytest.CaptureFixture[str], calls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
+    good = ["--input_files", calls, "--output_dir", str(tmp_path / "out")]
+
+    assert "--warehouse_persons: the emulator at http://127.0.0.1:1" in refuse(capsys, *good, *WAREHOUSE, "a-b-c.crm.p")
+
+
+def test_an_identity_topic_is_looked_for(
+    capsys: pytest.CaptureFixture[str], calls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
+    good = ["--input_files", calls, "--output_dir", str(tmp_path / "out")]
+
+    line = refuse(capsys, *good, "--identity_topic", "projects/test-project/topics/t")
+
+    assert "--identity_topic: 'projects/test-project/topics/t': the emulator at 127.0.0.1:1" in line
+
+
+def test_an_output_folder_with_identity_updates_is_refused(
+    capsys: pytest.CaptureFixture[str], calls: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (out / "identity_updates").mkdir(parents=True)
+    (out / "identity_updates" / "part-1.jsonl").touch()
+
+    assert "earlier run" in refuse(capsys, "--input_files", calls, "--output_dir", str(out))
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ from apache_beam.transforms.window import TimestampedValue
 
 from pipelines.read import BlockMessagesFn
 from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
-from pipelines.segment_to_bigquery import Outputs, build
+from pipelines.segment_to_bigquery import NOTHING, Outputs, Prior, build
 from pipelines.settings import Settings
+from schemas.identities import PriorBlock
 from schemas.messages import Message, MessageBlock
 from schemas.rows import row_values
 
@@ -33,18 +34,20 @@ def arrive(at: float, /, **sent: Any) -> TimestampedValue:
     return TimestampedValue(PubsubMessage(json.dumps(payload).encode(), {}), at)
 
 
-def tell(story: Story, settings: Settings = STREAMING) -> "Told":
-    """Run the pipeline on a story, in the runner that a local stream uses."""
+def tell(story: Story, settings: Settings = STREAMING, prior: PriorBlock | None = None) -> "Told":
+    """Run the pipeline on a story, in the runner that a local stream uses; `prior` is known beforehand."""
     options = PipelineOptions(streaming=True, runner=STREAMING_RUNNER)
-    return _run(options, lambda p: p | story | beam.ParDo(BlockMessagesFn("story")), settings)
+    return _run(options, lambda p: p | story | beam.ParDo(BlockMessagesFn("story")), settings, prior)
 
 
-def read_lines(lines: Iterable[bytes], settings: Settings = STREAMING, blocks: int = 3) -> "Told":
+def read_lines(
+    lines: Iterable[bytes], settings: Settings = STREAMING, blocks: int = 3, prior: PriorBlock | None = None
+) -> "Told":
     """Run the pipeline on lines of a file, as bounded input."""
     messages = [Message(line, {}, None) for line in lines]
     parts = [MessageBlock(messages[start::blocks], "file", READ_AT) for start in range(blocks)]
     options = PipelineOptions(runner=FNAPI_RUNNER)
-    return _run(options, lambda p: p | beam.Create(parts), settings)
+    return _run(options, lambda p: p | beam.Create(parts), settings, prior)
 
 
 class Told:
@@ -94,12 +97,16 @@ class _GatherFn(beam.DoFn):
             told.counts[key.outcome, key.reason] = told.counts.get((key.outcome, key.reason), 0) + count
 
 
-def _run(options: PipelineOptions, read: Callable[[Any], PCollection], settings: Settings) -> Told:
+def _run(
+    options: PipelineOptions, read: Callable[[Any], PCollection], settings: Settings, prior: PriorBlock | None
+) -> Told:
     told = Told()
     number = len(_GATHERED)
     _GATHERED[number] = told
     with _TestPipeline(options=options) as pipeline:
-        outputs: Outputs = build(read(pipeline), settings)
-        for kind, collection in outputs._asdict().items():
+        known = NOTHING if prior is None else Prior(pipeline | "CreatePrior" >> beam.Create([prior]), None)
+        outputs: Outputs = build(read(pipeline), settings, known)
+        for kind in ("rows", "dead_letters", "counts"):
+            collection: PCollection = getattr(outputs, kind)
             _ = collection | f"Gather {kind}" >> beam.ParDo(_GatherFn(number, kind))
     return told

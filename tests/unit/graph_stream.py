@@ -76,7 +76,9 @@ class GraphStream:
         """What a window has come to."""
         if self._rebuilds:
             self.published = PublishedIdentities()
-            self.published.recall(fact for fact in decode_facts(self._published_log) if isinstance(fact, Published))
+            facts = decode_facts(self._published_log)
+            random.Random(len(facts)).shuffle(facts)
+            self.published.recall(fact for fact in facts if isinstance(fact, Published))
         changes = self.published.publish((fact for fact in belongings if isinstance(fact, Belongs)), self._batches)
         self._published_log.append(encode_facts(changes.published))
         self.rows += changes.identities
@@ -91,8 +93,9 @@ class GraphStream:
         step = self._steps[name]
         if self._rebuilds:
             step = self._steps[name] = self._makers[name]()
-            log = self._logs[name]
-            step.recall(decode_facts(random.Random(len(log)).sample(log, len(log))))
+            facts_learned = decode_facts(self._logs[name])
+            random.Random(len(facts_learned)).shuffle(facts_learned)
+            step.recall(facts_learned)
         news = step.learn_all(decode_facts([encode_facts(facts)]))
         if news:
             self._logs[name].append(encode_facts(news))

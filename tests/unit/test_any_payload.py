@@ -16,6 +16,7 @@ from pipelines.write_bigquery import bigquery_rows
 from pipelines.write_parquet import parquet_table
 from schemas.calls import CallBlock, CallType, SegmentCall
 from schemas.identities import LinkBlock
+from schemas.identity_rules import DEFAULT_RULES
 from schemas.rejections import DeadLetter, Reason, Rejected
 from schemas.rows import Row, row_values
 from schemas.tables import load_table
@@ -30,7 +31,7 @@ from tests.strategies import (
     well_typed_calls,
 )
 from transforms.coders import StructCoder
-from transforms.logic.identify_callers import find_links
+from transforms.logic.identify_callers import find_links, set_callers
 from transforms.logic.parse_call import parse_call
 from transforms.logic.read_timestamps import read_timestamp
 from transforms.logic.resolve_callers import resolve_callers
@@ -152,7 +153,8 @@ def judge(payload: bytes, person_id: str | None = None) -> None:
     event(f"accepted: {outcome.type}")
     check_call(outcome)
     members = None if is_wide(payload.decode()) else json.loads(payload)
-    resolved = resolve_callers([outcome], lambda identifier_type, identifier: person_id)
+    set_callers([outcome], DEFAULT_RULES)
+    resolved = resolve_callers([outcome], lambda call: person_id)
     for letter in resolved.dead_letters:
         assert letter.payload == payload
 
@@ -172,9 +174,10 @@ def check_call(call: SegmentCall) -> None:
     assert call.type in list(CallType)
     assert call.user_id != ""
     assert call.anonymous_id != ""
-    assert call.user_id or call.anonymous_id
+    assert call.user_id or call.anonymous_id or re.fullmatch("[0-9a-f]{64}", call.identifier_hash or "")
+    assert (call.type == CallType.SUPPRESS) == (call.identifier_hash is not None)
     assert len(call.message_id) <= 100
-    for block in find_links([call]).values():
+    for block in find_links([call], DEFAULT_RULES).values():
         assert LINKS.decode(LINKS.encode(block)) == block
 
 

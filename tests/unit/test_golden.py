@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from schemas.calls import CallType
+from schemas.identity_rules import DEFAULT_RULES
 from schemas.rejections import DeadLetter, Reason, Rejected
 from schemas.rows import row_values
 from schemas.tables import TABLES
 from tests.factories import NOW, as_json, dead_letter, message
-from transforms.logic.identify_callers import find_links
-from transforms.logic.identity_graph import resolve_links
+from transforms.logic.identify_callers import find_links, set_callers
 from transforms.logic.parse_call import MAX_CALL_BYTES, parse_call
 from transforms.logic.resolve_callers import ResolvedCallers, resolve_callers
+from transforms.logic.resolve_links import resolve_links
 from transforms.logic.shape_rows import FACT_TABLES, shape_call, shape_dead_letter
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -50,10 +51,13 @@ def payload_of(case: dict[str, Any]) -> bytes:
 def resolve(case: dict[str, Any]) -> ResolvedCallers:
     call = parse_call(message(payload_of(case)), NOW, "w1", case.get("max_call_bytes", MAX_CALL_BYTES))
     persons = {
-        workspace_id: resolve_links(workspace_id, block.links, block.newest)
-        for workspace_id, block in find_links([call]).items()
+        workspace_id: resolve_links(workspace_id, [block], DEFAULT_RULES).persons
+        for workspace_id, block in find_links([call], DEFAULT_RULES).items()
     }
-    return resolve_callers([call], persons["w1"].find if persons else lambda identifier_type, identifier: None)
+    set_callers([call], DEFAULT_RULES)
+    return resolve_callers(
+        [call], lambda one: persons["w1"].find(one.identifier_type, one.identifier) if persons else None
+    )
 
 
 def bury(case: dict[str, Any]) -> DeadLetter:

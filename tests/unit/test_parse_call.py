@@ -103,6 +103,40 @@ def test_the_payload_is_kept_only_where_the_call_may_still_be_rejected() -> None
     assert parse(sent("track")).payload is None
 
 
+def test_a_suppress_message_is_read() -> None:
+    call = parse(sent("suppress", erasureId="e7", timestamp="2025-12-31T00:00:00Z"))
+
+    assert (call.identifier_hash, call.erasure_id) == ("0123456789abcdef" * 4, "e7")
+    assert call.timestamp == NOW - DAY
+
+
+def test_a_suppress_message_says_nothing_of_anybody() -> None:
+    context = {"traits": {"email": "ann@example.com"}, "groupId": "g1"}
+
+    call = parse(sent("suppress", userId="u1", anonymousId="a1", previousId="p1", groupId="g1", context=context))
+
+    assert (call.user_id, call.anonymous_id, call.previous_id, call.email, call.group_id) == (None,) * 5
+    assert (call.body, call.context) == ("{}", "{}")
+
+
+@pytest.mark.parametrize(
+    "identifier_hash", [ABSENT, None, "", 5, "0" * 63, "0" * 65, "A" * 64, "g" * 64, "0" * 64 + "\n", ["0" * 64]]
+)
+def test_a_suppress_message_needs_a_hash(identifier_hash: object) -> None:
+    verdict = reject(sent("suppress", identifierHash=identifier_hash))
+
+    assert verdict.reason == Reason.BAD_REQUEST
+    assert "identifierHash" in verdict.detail
+
+
+@pytest.mark.parametrize("call_type", [call_type for call_type in CallType if call_type != "suppress"])
+def test_only_a_suppress_message_suppresses(call_type: CallType) -> None:
+    call = parse(sent(call_type, identifierHash="0" * 64, erasureId="e1"))
+
+    assert (call.identifier_hash, call.erasure_id) == (None, None)
+    assert parse(sent(call_type, identifierHash=5, erasureId=[])).user_id == "u1"
+
+
 # Ids
 
 
@@ -110,7 +144,12 @@ def test_the_payload_is_kept_only_where_the_call_may_still_be_rejected() -> None
 @pytest.mark.parametrize("call_type", list(CallType))
 def test_null_is_absent(call_type: CallType, field: str) -> None:
     with_null, without = sent(call_type, **{field: None}), sent(call_type, **{field: ABSENT})
-    required = {"track": ("event", "userId"), "group": ("groupId", "userId"), "alias": ("previousId", "userId")}
+    required = {
+        "track": ("event", "userId"),
+        "group": ("groupId", "userId"),
+        "alias": ("previousId", "userId"),
+        "suppress": (),
+    }
 
     if field in required.get(call_type, ("userId",)):
         assert reject(with_null).reason == reject(without).reason
@@ -177,7 +216,7 @@ def test_an_anonymous_id_is_enough() -> None:
     assert (call.user_id, call.anonymous_id) == (None, "a1")
 
 
-@pytest.mark.parametrize("call_type", list(CallType))
+@pytest.mark.parametrize("call_type", [call_type for call_type in CallType if call_type != "suppress"])
 def test_nobody_is_no_caller(call_type: CallType) -> None:
     assert reject(sent(call_type, userId=ABSENT)).reason == Reason.NO_USER_ANON_ID
 
@@ -509,7 +548,7 @@ def test_the_email_is_that_of_the_traits_then_the_contexts_then_the_user_id() ->
     assert parse(sent("identify", userId="u1", traits={})).email is None
 
 
-@pytest.mark.parametrize("call_type", [call_type for call_type in CallType if call_type != "identify"])
+@pytest.mark.parametrize("call_type", [each for each in CallType if each not in ("identify", "suppress")])
 def test_other_calls_name_the_caller_in_the_context(call_type: CallType) -> None:
     call = parse(sent(call_type, traits={"email": "not@this.one"}, context={"traits": {"email": "Ann@x.io"}}))
 

@@ -1,30 +1,52 @@
+from schemas.calls import SegmentCall
+from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from tests.factories import NOW, call, identify, parse, sent
-from transforms.logic.resolve_callers import resolve_callers
+from transforms.logic.identify_callers import set_callers
+from transforms.logic.resolve_callers import ResolvedCallers, carried, resolve_callers, split_erased
 
 
-def nobody(identifier_type: str | None, identifier: str | None) -> None:
+def nobody(call: SegmentCall) -> None:
     return None
 
 
-def known(identifier_type: str | None, identifier: str | None) -> str | None:
-    return f"person of {identifier_type} {identifier}"
+def known(call: SegmentCall) -> str | None:
+    return f"person of {call.identifier_type} {call.identifier}"
+
+
+def resolve_known(calls: list[SegmentCall], rules: IdentityRules = DEFAULT_RULES) -> ResolvedCallers:
+    set_callers(calls, rules)
+    return resolve_callers(calls, known)
 
 
 def test_a_call_gets_the_person_of_its_strongest_identifier() -> None:
-    (resolved,) = resolve_callers([call(user_id="u1", email="a@x", anonymous_id="a1")], known).calls
+    (resolved,) = resolve_known([call(user_id="u1", email="a@x", anonymous_id="a1")]).calls
 
     assert (resolved.identifier_type, resolved.identifier) == ("user_id", "u1")
     assert resolved.person_id == "person of user_id u1"
 
 
+def test_which_identifier_is_strongest_is_a_rule() -> None:
+    rules = IdentityRules(priority=("email", "anonymous_id", "user_id"))
+
+    (resolved,) = resolve_known([call(user_id="u1", email="a@x", anonymous_id="a1")], rules).calls
+
+    assert resolved.person_id == "person of email a@x"
+
+
 def test_a_call_of_nobody_known_is_written_all_the_same() -> None:
-    (resolved,) = resolve_callers([call(user_id="null", anonymous_id="a1")], nobody).calls
+    one = call(user_id="null", anonymous_id="a1")
+    set_callers([one], DEFAULT_RULES)
+
+    (resolved,) = resolve_callers([one], nobody).calls
 
     assert (resolved.identifier_type, resolved.identifier, resolved.person_id) == ("anonymous_id", "a1", None)
 
 
 def test_a_call_whose_identifiers_are_all_blocked_has_none() -> None:
-    (resolved,) = resolve_callers([call(user_id="null", anonymous_id="0")], nobody).calls
+    one = call(user_id="null", anonymous_id="0")
+    set_callers([one], DEFAULT_RULES)
+
+    (resolved,) = resolve_callers([one], nobody).calls
 
     assert (resolved.identifier_type, resolved.identifier) == (None, None)
 
@@ -38,9 +60,19 @@ def test_an_identify_without_an_email_is_rejected() -> None:
 
 def test_an_identify_without_an_email_of_a_known_caller_is_not() -> None:
     """Engage sends such calls."""
-    resolved = resolve_callers([identify(email=None)], known)
+    resolved = resolve_known([identify(email=None)])
 
     assert (len(resolved.calls), resolved.dead_letters) == (1, [])
+
+
+def test_an_identify_without_an_email_of_a_known_visitor_is_rejected() -> None:
+    """It is the userId that has to be known."""
+    one = identify("null", None)
+    one.anonymous_id = "a1"
+
+    resolved = resolve_known([one])
+
+    assert (resolved.calls, len(resolved.dead_letters)) == ([], 1)
 
 
 def test_an_identify_with_an_email_needs_no_known_caller() -> None:
@@ -70,3 +102,36 @@ def test_every_call_is_in_one_of_both() -> None:
     resolved = resolve_callers(calls, nobody)
 
     assert (len(resolved.calls), len(resolved.dead_letters)) == (2, 1)
+
+
+ERASED = {"w1": frozenset({("email", "a@x"), ("user_id", "u1"), ("anonymous_id", "old")})}
+
+
+def test_calls_that_carry_anything_of_who_is_erased_are_taken_out() -> None:
+    theirs = [
+        call("m1", user_id="u2", email="a@x"),
+        call("m2", user_id="u1"),
+        call("m3", "alias", user_id="u2", previous_id="u1"),
+        call("m4", "alias", user_id="u2", previous_id="old"),
+    ]
+    others = [call("m5", user_id="u2", email="b@x", anonymous_id="u1"), call("m6", user_id="a@x")]
+
+    split = split_erased([*theirs, *others], ERASED, DEFAULT_RULES)
+
+    assert (split.erased, split.kept) == (theirs, others)
+
+
+def test_the_call_that_asks_for_the_erasure_stays() -> None:
+    asking = call("m1", "delete", user_id="u1")
+
+    assert split_erased([asking], ERASED, DEFAULT_RULES).kept == [asking]
+
+
+def test_who_is_erased_in_one_workspace_is_not_in_another() -> None:
+    assert split_erased([call(user_id="u1", workspace_id="w2")], ERASED, DEFAULT_RULES).erased == []
+
+
+def test_what_is_blocked_is_not_carried() -> None:
+    one = call("m1", "alias", user_id="null", previous_id="0", anonymous_id="a1")
+
+    assert carried(one, DEFAULT_RULES) == [("anonymous_id", "a1")]

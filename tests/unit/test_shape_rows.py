@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from schemas.calls import CallType
-from schemas.identities import Identity
+from schemas.identity_rules import DEFAULT_RULES
 from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter, Reason
 from schemas.rows import make_row, row_values
 from schemas.tables import load_table
 from scripts.replay_dead_letters import join_parts
 from tests.factories import NOW, call, identify, parse, sent
+from transforms.logic.identify_callers import set_callers
 from transforms.logic.resolve_callers import resolve_callers
 from transforms.logic.shape_rows import (
     FACT_COLUMNS,
@@ -20,7 +21,6 @@ from transforms.logic.shape_rows import (
     shape_call,
     shape_count,
     shape_dead_letter,
-    shape_identities,
 )
 
 ENGAGE = json.loads((Path(__file__).parents[1] / "golden/engage_payload_shapes.json").read_text())
@@ -28,7 +28,9 @@ AUDIENCE = {"computation_class": "audience", "computation_key": "vip"}
 
 
 def membership_of(payload: dict[str, Any]) -> dict[str, Any] | None:
-    (resolved,) = resolve_callers([parse(payload)], lambda identifier_type, identifier: "p1").calls
+    calls = [parse(payload)]
+    set_callers(calls, DEFAULT_RULES)
+    (resolved,) = resolve_callers(calls, lambda call: "p1").calls
     membership = shape_call(resolved).membership
     return None if membership is None else row_values("audience_memberships", membership)
 
@@ -178,18 +180,6 @@ def test_odd_ids_of_an_audience_are_null() -> None:
 
 
 # Other rows
-
-
-def test_an_identity_has_its_version_as_its_time() -> None:
-    (row,) = shape_identities("w1", NOW, [Identity("email", "a@x", None)])
-
-    assert row_values("identities", row) == {
-        "workspace_id": "w1",
-        "identifier_type": "email",
-        "identifier": "a@x",
-        "version": NOW,
-        "updated_at": NOW,
-    }
 
 
 def test_a_dead_letter_keeps_all_of_the_message() -> None:

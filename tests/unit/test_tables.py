@@ -179,5 +179,5 @@ def _as_bigquery(field: pa.Field) -> tuple[object, ...]:
         pa.timestamp("us", tz="UTC"): "TIMESTAMP",
         pa.binary(): "BYTES",
     }
-    is_json = field.name in {"traits", "properties", "context", "attributes"}
+    is_json = field.name in {"traits", "properties", "context", "attributes", "rows_removed_by_table"}
     return field.name, names.get(kind, "JSON" if is_json else "STRING"), mode, description, ()

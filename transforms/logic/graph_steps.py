@@ -156,7 +156,7 @@ class AdmitLinks(GraphStep):
 def _by_age(fact: Any) -> tuple[int, int, Sequence[str]]:
     """Sightings first, so that a node has a name when it is linked."""
     if isinstance(fact, Met):
-        return 1, fact.cause[1], fact.partner
+        return 1, fact.cause[1], (*fact.partner, fact.cause[0])
     return 0, 0, fact.node
 
 

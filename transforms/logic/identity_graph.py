@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from schemas.identities import PERSON_ID, Cause, IdentifierType, KnownIdentity, Link, Node, WarehousePerson
-from schemas.identity_facts import NAMELESS, Claim, Merge, Name, RefusedLink
+from schemas.identity_facts import EMAIL, NAMELESS, Claim, Merge, Name, RefusedLink
 from schemas.identity_rules import IdentityRules
 from transforms.logic.name_persons import email_name, person_id_of, user_name, warehouse_name
 from transforms.logic.tell_links import NEVER, known_name, known_person_name, owner_strength
@@ -192,8 +192,9 @@ class _Forest:
         if root == absorbed:
             return
         greater = max(self._names[root], self._names[absorbed])
-        # What a call brings and joins at once was never a person of its own.
-        if greater.rank < NAMELESS and greater.timestamp < edge.timestamp:
+        # What a call brings and joins at once was never a person of its own; what a table brings was one before.
+        since = greater.timestamp if greater.rank == EMAIL else _LONG_AGO
+        if greater.rank < NAMELESS and since < edge.timestamp:
             self._lost.append((greater, edge.one, (edge.message_id, edge.timestamp)))
         if self._sizes[root] < self._sizes[absorbed]:
             root, absorbed = absorbed, root

@@ -28,7 +28,7 @@ class PublishedIdentities:
         """Learn again what was remembered, in any order."""
         for record in published:
             held = self._published.get(record.node)
-            if held is None or _newness(held) <= _newness(record):
+            if held is None or _is_newer(record, held):
                 self._published[record.node] = record
 
     def recognise(self, known: Iterable[KnownIdentity]) -> list[Published]:
@@ -51,9 +51,9 @@ class PublishedIdentities:
         news: dict[Node, Belongs] = {}
         for fact in facts:
             held = self._published.get(fact.node)
-            if held is None or _is_news(fact, held.claim, held.name):
+            if held is None or _is_news(fact.claim, fact.name, held.claim, held.name):
                 known = news.get(fact.node)
-                if known is None or _is_news(fact, known.claim, known.name):
+                if known is None or _is_news(fact.claim, fact.name, known.claim, known.name):
                     news[fact.node] = fact
         changes = Changes([], [], [])
         for fact in news.values():
@@ -85,15 +85,15 @@ class PublishedIdentities:
             changes.identities.append(record)
 
 
-def _is_news(fact: Belongs, claim: Claim | None, name: Name | None) -> bool:
-    """Whether the fact says more than what is held: by an earlier claim, or by the same one a smaller name."""
-    if fact.claim is not None and claim is not None and fact.claim != claim:
-        return fact.claim < claim
-    return name is None or fact.name < name
+def _is_news(claim: Claim | None, name: Name, held_claim: Claim | None, held_name: Name | None) -> bool:
+    """Whether it says more than what is held: by an earlier claim, or by the same one a smaller name."""
+    if claim is not None and held_claim is not None and claim != held_claim:
+        return claim < held_claim
+    return held_name is None or name < held_name
 
 
-def _newness(record: Published) -> tuple[int, bool, tuple[int, ...]]:
-    """Grows with each record of one identifier: by version, then away from an earlier job, then towards the oldest."""
-    claimed = () if record.claim is None else (-record.claim[0], -record.claim[1])
-    named = () if record.name is None else (-record.name.rank, -record.name.timestamp)
-    return record.version, record.name is not None, (*claimed, *named)
+def _is_newer(record: Published, held: Published) -> bool:
+    """Which of two records of one identifier was made later: by version, then not by an earlier job, then as news."""
+    if record.version != held.version:
+        return record.version > held.version
+    return record.name is not None and _is_news(record.claim, record.name, held.claim, held.name)

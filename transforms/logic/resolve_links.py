@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from schemas.identities import PERSON_ID, IdentifierType, KnownIdentity, LinkBlock, Persons
-from schemas.identity_facts import EMAIL
+from schemas.identity_facts import EMAIL, Name
 from schemas.identity_rules import IdentityRules
 from schemas.rows import Row
 from transforms.logic.identity_graph import ResolvedGraph, resolve_graph
@@ -36,7 +36,9 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
         (person for prior in priors for person in prior.warehouse),
         known,
     )
-    erased = _find_erased(graph, {identifier for block in blocks for identifier in block.erased}, workspace_id)
+    asked = {identifier for block in blocks for identifier in block.erased}
+    forgotten = {name for each in asked if (name := graph.names.get((workspace_id, *each))) is not None}
+    erased = asked | _find_identifiers(graph, forgotten)
     persons = Persons(version, {identifier_type.value: {} for identifier_type in IdentifierType}, sorted(erased))
     written = {(identity.identifier_type, identity.identifier): identity for identity in known}
     rows = []
@@ -55,7 +57,8 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
             since = name.timestamp if name.rank == EMAIL else None
             linked_at = graph.claims[node][0] if node in graph.claims else None
             rows.append(shape_identity(node, person_id, _next(version, before), since, linked_at))
-    merges = [shape_merge(merge) for merge in graph.merges if (merge.identifier_type, merge.identifier) not in erased]
+    gone = {person_id_of(workspace_id, name) for name in forgotten}
+    merges = [shape_merge(merge) for merge in graph.merges if merge.into_person_id not in gone]
     merges += [
         shape_refusal(refusal, version)
         for refusal in graph.refusals
@@ -68,9 +71,8 @@ def _next(version: int, before: KnownIdentity | None) -> int:
     return version if before is None else max(before.version + 1, version)
 
 
-def _find_erased(graph: ResolvedGraph, asked: set[tuple[str, str]], workspace_id: str) -> set[tuple[str, str]]:
-    """Every identifier of each person who asked to be forgotten by one of them."""
-    if not asked:
+def _find_identifiers(graph: ResolvedGraph, persons: set[Name]) -> set[tuple[str, str]]:
+    """Every identifier of these persons."""
+    if not persons:
         return set()
-    names = {name for each in asked if (name := graph.names.get((workspace_id, *each))) is not None}
-    return asked | {(node[1], node[2]) for node, name in graph.names.items() if name in names and node[1] != PERSON_ID}
+    return {(node[1], node[2]) for node, name in graph.names.items() if name in persons and node[1] != PERSON_ID}

@@ -11,6 +11,7 @@ from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import Row, make_row
 from transforms.logic.decode_json import decode_object
+from transforms.logic.drop_traits import drop_traits
 from transforms.logic.read_context import CONTEXT_COLUMNS, read_context
 from transforms.logic.shape_traits import shape_traits, trait_columns
 from transforms.logic.snake_case import snake_case
@@ -92,6 +93,15 @@ def shape_call(call: SegmentCall) -> ShapedCall:
     group_id = () if table == "identifies" else (call.group_id,)
     row = (*head, *group_id, *caller, call.body, traits.updates, *traits.values, call.context, *context)
     return ShapedCall(table, row, membership, misfits + traits.misfits)
+
+
+def shape_call_without_traits(call: SegmentCall) -> ShapedCall:
+    """The same without the traits of persons, which come from elsewhere; see `drop_traits`.
+
+    An audience that Engage sends as a trait is a membership all the same.
+    """
+    membership = _shape_membership(call) if '"personas"' in call.context else None
+    return shape_call(drop_traits(call))._replace(membership=membership)
 
 
 def shape_dead_letter(letter: DeadLetter, pipeline_version: str) -> list[Row]:

@@ -1,0 +1,59 @@
+"""ReadKnownIdentities: who is who as earlier jobs have left it, so that a new job goes on from there."""
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PBegin, PCollection
+
+from pipelines.clients import bigquery_client
+from schemas.identities import KnownIdentity, PriorBlock
+from transforms.logic.read_timestamps import to_micros
+
+BLOCK_IDENTITIES = 10_000
+
+VIEW = "current_identities"
+
+
+class ReadKnownIdentities(beam.PTransform):
+    """Read the view `current_identities` of a dataset, PROJECT.DATASET, once. Gives `PriorBlock`s, before all time."""
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__()
+        self._dataset = dataset
+
+    def expand(self, begin: PBegin) -> PCollection:
+        """Apply it to a pipeline, bounded or streaming."""
+        known: PCollection = (
+            begin | "StartKnown" >> beam.Impulse() | "ReadKnown" >> beam.ParDo(_ReadKnownFn(self._dataset))
+        )
+        return known
+
+
+def read_known(dataset: str) -> Iterator[KnownIdentity]:
+    """Every identifier that has a person today, in no order. Raises Google's exceptions."""
+    client = bigquery_client(dataset.split(".")[0])
+    columns = ", ".join(KnownIdentity.__struct_fields__)
+    try:
+        rows = client.query_and_wait(f"SELECT {columns} FROM `{dataset}.{VIEW}`", page_size=BLOCK_IDENTITIES)
+        for row in rows:
+            values = dict(row.items())
+            values |= {name: to_micros(values[name]) for name in ("person_since", "linked_at")}
+            yield KnownIdentity(**values)
+    finally:
+        client.close()
+
+
+class _ReadKnownFn(beam.DoFn):
+    def __init__(self, dataset: str) -> None:
+        self._dataset = dataset
+        self._identities = Metrics.counter("read_known", "identities")
+
+    def process(self, start: bytes) -> Iterator[PriorBlock]:
+        now = time.time_ns() // 1000
+        known = read_known(self._dataset)
+        while block := list(islice(known, BLOCK_IDENTITIES)):
+            self._identities.inc(len(block))
+            yield PriorBlock(known=block, read_at=now)
