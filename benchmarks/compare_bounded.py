@@ -8,7 +8,9 @@ each round that all three wrote what the truth says, with the same persons. Only
   plain loop     python -m benchmarks.plain_loop: one loop without Beam, the floor
 
 Times are of the whole program, its start included; CPU is user and system; memory is the peak of resident memory; a
-ratio below 1 is faster. Precision and recall compare the persons with the true ones, as pairs of identifiers.
+ratio below 1 is faster. Precision and recall compare the persons with the true ones, as pairs of identifiers: over all
+of them, and where the calls hold evidence enough (`benchmarks/find_evidence.py` says when), where both must be 1. What
+is missed or wrong is counted by cause.
 """
 
 import argparse
@@ -27,6 +29,7 @@ import msgspec
 from rich.console import Console
 
 from benchmarks.compare_results import check_outputs
+from benchmarks.explain_pairs import Explained, explain_output, make_cause_markdown, make_cause_tables
 from benchmarks.generate_calls import Truth, generate_calls, write_truth
 from benchmarks.measure_process import Cost, ProgramFailed, measure_process
 from benchmarks.report_costs import BY_THE_DOCS, PIPELINE, PLAIN_LOOP, Report, make_markdown, make_report, make_table
@@ -67,7 +70,9 @@ def compare_bounded(folder: Path, calls: int, rounds: int, seed: int, progress: 
             scores = _check(outputs, truth)
         if number < rounds:
             shutil.rmtree(folder / f"round_{number}")
-    return make_report(runs, scores, calls, seed, datetime.now(UTC))
+    with progress.status("explaining what is missed and wrong"):
+        explained = _explain(calls_path, truth, outputs[PIPELINE])
+    return make_report(runs, scores, explained, calls, seed, datetime.now(UTC))
 
 
 def _check(outputs: dict[str, Path], truth: Truth) -> dict[str, Score]:
@@ -75,6 +80,13 @@ def _check(outputs: dict[str, Path], truth: Truth) -> dict[str, Score]:
     if differences:
         raise EnginesDiffer("\n".join(["the engines differ, so no time is shown:", *differences]))
     return scores
+
+
+def _explain(calls: Path, truth: Truth, output: Path) -> Explained:
+    explained = _run_apart(explain_output, calls, truth, output)
+    if not explained.is_right():
+        raise EnginesDiffer(f"the engines agree, and are wrong, so no time is shown:\n{make_cause_markdown(explained)}")
+    return explained
 
 
 def _run_apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -124,7 +136,8 @@ def build_parser() -> argparse.ArgumentParser:
   keep what was written, to look at it:
     python -m benchmarks.compare_bounded --calls 2000 --rounds 1 --output compared
 
-The exit code is 0 if all three agree, 1 if they differ or one of them fails, 2 for a wrong flag.""",
+The exit code is 0 if all three agree and the calls explain every pair that is missed or wrong, 1 if not or if one of
+them fails, 2 for a wrong flag.""",
     )
     parser.add_argument("--calls", type=_positive, default=200_000, help="lines to generate. Default: %(default)s")
     parser.add_argument("--rounds", type=_positive, default=3, help="runs of each engine. Default: %(default)s")
@@ -148,9 +161,9 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     if arguments.markdown:
-        print(make_markdown(report))
+        print(make_markdown(report), make_cause_markdown(report.persons), sep="\n\n")
     else:
-        Console().print(make_table(report))
+        Console().print(make_table(report), *make_cause_tables(report.persons), sep="\n")
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     return 0

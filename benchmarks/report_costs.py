@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
+from benchmarks.explain_pairs import Explained
 from benchmarks.measure_process import Cost
 from benchmarks.score_persons import Score
 
@@ -39,10 +40,17 @@ class Report(msgspec.Struct):
     seed: int
     rounds: int
     engines: dict[str, EngineReport]
+    persons: Explained
+    """How well they were found, by all alike."""
 
 
 def make_report(
-    runs: Mapping[str, Sequence[Cost]], scores: Mapping[str, Score], calls: int, seed: int, now: datetime
+    runs: Mapping[str, Sequence[Cost]],
+    scores: Mapping[str, Score],
+    explained: Explained,
+    calls: int,
+    seed: int,
+    now: datetime,
 ) -> Report:
     """The report of all runs."""
     engines = {}
@@ -57,7 +65,7 @@ def make_report(
             score=scores[name],
         )
     rounds = max(len(costs) for costs in runs.values())
-    return Report(now.astimezone(UTC).date().isoformat(), describe_machine(), calls, seed, rounds, engines)
+    return Report(now.astimezone(UTC).date().isoformat(), describe_machine(), calls, seed, rounds, engines, explained)
 
 
 def describe_machine() -> dict[str, Any]:

@@ -7,11 +7,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.clients import bigquery_client, find_columns
 from pipelines.person_rows import find_file_columns, missing_column
-from pipelines.read_known import VIEW
+from pipelines.read_known import VIEW, VIEW_COLUMNS
 from pipelines.settings import PERSON_FILES, Settings, UsageError
 from pipelines.write_identity_updates import has_updates
 from pipelines.write_parquet import has_parquet_files
-from schemas.identities import KnownIdentity
 from schemas.tables import TABLES, load_table
 
 _TIMEOUT_SECONDS = 10.0
@@ -159,7 +158,7 @@ def _check_dataset(dataset: str) -> None:
     try:
         client = bigquery_client(project)
         try:
-            wanted = {name: load_table(name).columns for name in TABLES} | {VIEW: KnownIdentity.__struct_fields__}
+            wanted = {name: load_table(name).columns for name in TABLES} | {VIEW: VIEW_COLUMNS}
             for name, columns in wanted.items():
                 found = find_columns(client, f"{dataset}.{name}", retry=None, timeout=_TIMEOUT_SECONDS)
                 missing = [column for column in columns if column not in found]

@@ -15,6 +15,22 @@ from transforms.logic.read_timestamps import to_micros
 BLOCK_IDENTITIES = 10_000
 
 VIEW = "current_identities"
+VIEW_COLUMNS = tuple(name for name in KnownIdentity.__struct_fields__ if name != "led")
+
+
+_QUERY = """
+SELECT {columns}, merged.from_person_id AS led
+FROM `{dataset}.current_identities` AS today
+LEFT JOIN (
+  SELECT DISTINCT workspace_id, identifier_type, identifier, from_person_id
+  FROM `{dataset}.identity_merges`
+  WHERE reason = 'merged'
+) AS merged
+ON
+  merged.workspace_id = today.workspace_id
+  AND merged.identifier_type = today.identifier_type
+  AND merged.identifier = today.identifier
+"""
 
 
 class ReadKnownIdentities(beam.PTransform):
@@ -35,9 +51,9 @@ class ReadKnownIdentities(beam.PTransform):
 def read_known(dataset: str) -> Iterator[KnownIdentity]:
     """Every identifier that has a person today, in no order. Raises Google's exceptions."""
     client = bigquery_client(dataset.split(".")[0])
-    columns = ", ".join(KnownIdentity.__struct_fields__)
+    columns = ", ".join(f"today.{name}" for name in VIEW_COLUMNS)
     try:
-        rows = client.query_and_wait(f"SELECT {columns} FROM `{dataset}.{VIEW}`", page_size=BLOCK_IDENTITIES)
+        rows = client.query_and_wait(_QUERY.format(columns=columns, dataset=dataset), page_size=BLOCK_IDENTITIES)
         for row in rows:
             values = dict(row.items())
             values |= {name: to_micros(values[name]) for name in ("person_since", "linked_at")}

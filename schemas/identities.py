@@ -58,6 +58,8 @@ class KnownIdentity(msgspec.Struct, array_like=True, frozen=True, gc=False):
     linked_at: int | None
     """anonymous_id: when it was first seen with its owner."""
     version: int
+    led: str | None = None
+    """email: the person_id that was called after it, if `identity_merges` says that another one stands for that."""
 
 
 class PriorBlock(msgspec.Struct, array_like=True, gc=False):

@@ -30,11 +30,12 @@ _MESSAGE_NAMESPACE = uuid.UUID("9b7c3c52-4a3e-5a0e-8d7e-6f1f0d2e4b66")
 _COUNTS_FOR = """(
   (identifier_type = 'user_id' AND identifier IN UNNEST(@user_ids))
   OR (identifier_type = 'anonymous_id' AND identifier IN UNNEST(@anonymous_ids))
-  OR (identifier_type = 'email' AND identifier IN UNNEST(@emails)))"""
+  OR LOWER(TRIM(identifier)) IN UNNEST(@emails))"""
 _CARRIES = f"""({_COUNTS_FOR}
   OR user_id IN UNNEST(@user_ids)
   OR anonymous_id IN UNNEST(@anonymous_ids)
-  OR LOWER(TRIM(user_id)) IN UNNEST(@emails))"""
+  OR LOWER(TRIM(user_id)) IN UNNEST(@emails)
+  OR LOWER(TRIM(anonymous_id)) IN UNNEST(@emails))"""
 _IN_CONTEXT = "LOWER(TRIM(context_traits_email)) IN UNNEST(@emails)"
 _PERSON = "person_id IN UNNEST(@person_ids)"
 
@@ -51,7 +52,7 @@ ROWS = {
     "identity_merges": f"""{_COUNTS_FOR}
   OR (refused_type = 'user_id' AND refused_identifier IN UNNEST(@user_ids))
   OR (refused_type = 'anonymous_id' AND refused_identifier IN UNNEST(@anonymous_ids))
-  OR (refused_type = 'email' AND refused_identifier IN UNNEST(@emails))
+  OR LOWER(TRIM(refused_identifier)) IN UNNEST(@emails)
   OR from_{_PERSON}
   OR into_{_PERSON}""",
     # Last: as long as these are there, a run that is interrupted finds the whole person again.

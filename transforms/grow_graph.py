@@ -30,7 +30,7 @@ from transforms.logic.graph_steps import (
 from transforms.logic.shape_identities import shape_refusal
 from transforms.logic.tell_links import tell_link, tell_prior
 from transforms.several_outputs import gives_several
-from transforms.windows import stay_in_window
+from transforms.windows import window_by_arrival
 
 Step = TypeVar("Step", bound=GraphStep)
 
@@ -92,7 +92,7 @@ class GrowGraph(beam.PTransform):
         """Everything that one window tells a shard, at once: half-told news would make detours through the steps."""
         gathered: PCollection = (
             facts
-            | f"{step}Window" >> stay_in_window(self._window_seconds)
+            | f"{step}Window" >> window_by_arrival(self._window_seconds)
             | f"{step}Gather" >> beam.GroupByKey()
             # The graph outlives every window: a state of the global window remembers it.
             | f"{step}Globally" >> beam.WindowInto(GlobalWindows())

@@ -168,7 +168,7 @@ class _ResolveCallersFn(beam.DoFn):
         calls = block.calls
         erased = {workspace_id: frozenset(each.erased) for workspace_id, each in persons.items() if each.erased}
         if erased:
-            calls, suppressed = split_erased(calls, erased, self._rules)
+            calls, suppressed = split_erased(calls, erased)
             for count in count_calls(suppressed, Outcome.SUPPRESSED).items():
                 counted: TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]] = TaggedOutput("counts", count)
                 yield counted
@@ -220,7 +220,8 @@ class _SendKnownHomeFn(beam.DoFn):
 
 
 def _caller(call: SegmentCall) -> Node:
-    return call.workspace_id, call.identifier_type or "", call.identifier or ""
+    """Whom the call counts for; calls that count for nobody are spread by themselves."""
+    return call.workspace_id, call.identifier_type or "", call.identifier or call.message_id
 
 
 _PUBLISHED: LogCache[PublishedIdentities] = LogCache(capacity=4096)

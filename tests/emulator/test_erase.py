@@ -44,6 +44,16 @@ ANNS_CALLS = (
         properties={"audience_key": "vip", "vip": True},
         context={"personas": {"computation_class": "audience"}},
     ),
+    line_of("track", messageId="10", userId="ANN@x.io", context={"traits": {"email": "office@x.io"}}),
+    line_of("track", messageId="11", userId="u-dan", context={"traits": {"email": "dan@x.io"}}, anonymousId="a-ann-2"),
+    line_of(
+        "identify",
+        messageId="12",
+        userId="u-eve",
+        traits={"email": "eve@x.io"},
+        context={"traits": {"email": "ann@x.io"}},
+    ),
+    line_of("alias", messageId="13", userId="u-fay", previousId="Ann@x.io", context={"traits": {"email": "fay@x.io"}}),
 )
 BOBS_CALLS = (
     line_of("identify", messageId="b1", userId="u-bob", anonymousId="a-bob", traits={"email": "bob@x.io"}),
@@ -101,7 +111,22 @@ def people(client: bigquery.Client, dataset: str, tmp_path: Path) -> str:
         {**merge, "reason": "too_many_user_ids", "identifier_type": "email", "identifier": "office@x.io"}
         | {"refused_type": "user_id", "refused_identifier": "u-ann-2"},
     ]
-    for table, inserted in (("dead_letters", rows), ("identity_merges", merges)):
+    # A link over a limit was refused: the call counts for Gus, and carries Ann's email all the same.
+    gus: dict[str, Any] = {
+        "workspace_id": "default",
+        "message_id": "g1",
+        "identifier_type": "user_id",
+        "identifier": "u-gus",
+    }
+    gus |= {"user_id": "u-gus", "context_traits_email": " ANN@x.io", "trait_updates": []}
+    gus |= dict.fromkeys(("timestamp", "received_at"), "2026-01-01T00:00:00Z")
+    activity = {column: value for column, value in gus.items() if column != "trait_updates"} | {"type": "track"}
+    for table, inserted in (
+        ("dead_letters", rows),
+        ("identity_merges", merges),
+        ("activities", [activity]),
+        ("group_identifies", [gus | {"group_id": "acme"}]),
+    ):
         assert not client.insert_rows_json(f"{dataset}.{table}", inserted)
     return dataset
 
@@ -154,7 +179,8 @@ def test_a_person_vanishes_from_every_table_and_nobody_else_does(
             assert after[table] == kept, table
     for view in VIEWS:
         assert mentions(dump(client, people, view), "ann@", "u-ann'", "a-ann", "u-ann-2") == [], view
-    assert len(ask(client, people, "SELECT person_id FROM `{d}.persons`")) == 2
+    others = 6  # Bob, his namesake, and the four whose calls have carried an identifier of Ann's too
+    assert len(ask(client, people, "SELECT person_id FROM `{d}.persons`")) == others
     ((erasure_id, identifiers, removed, by_table, requested_by, message_id),) = ask(
         client,
         people,
@@ -216,8 +242,8 @@ def test_a_dry_run_counts_and_changes_nothing(
     assert main(["--dataset", people, "--email", "ann@x.io"]) == 0
     removed = capsys.readouterr().out
 
-    assert counted.splitlines()[:-1] == removed.splitlines()[:-2]
-    assert "a dry run" in counted
+    assert counted.splitlines()[:-1] == removed.splitlines()[:-1]
+    assert "A dry run" in counted
 
 
 def test_who_is_erased_stays_away_from_new_jobs(client: bigquery.Client, people: str, tmp_path: Path) -> None:
@@ -278,7 +304,7 @@ def test_pending_carries_out_every_delete_call(
         ("delete_call", "d2"),
     ]
     assert main(["--dataset", pending, "--pending"]) == 0
-    assert "0 requests" in capsys.readouterr().out
+    assert "requests: 0" in capsys.readouterr().out
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception) -> Callable[[], int]:
@@ -353,15 +379,14 @@ def test_an_anonymous_id_of_a_shared_device_does_not_erase_who_used_it_first(
     client: bigquery.Client, people: str, tmp_path: Path
 ) -> None:
     feed(people, tmp_path, line_of("delete", messageId="d1", userId="u-bob", anonymousId="a-ann"))
-    anns = mentions(dump(client, people, "activities"), *ANNS_WORDS)
+    tables = ("activities", "identifies", "aliases", "identities")
+    before = {table: dump(client, people, table) for table in tables}
 
     assert main(["--dataset", people, "--pending"]) == 0
 
-    assert mentions(dump(client, people, "activities"), *ANNS_WORDS) == anns
-    assert (
-        mentions(dump(client, people, "activities"), "u-bob")
-        == mentions(dump(client, people, "activities"), "'other'")[:1]
-    )
+    for table in tables:
+        left = [row for row in before[table] if "bob" not in row or "'other'" in row]
+        assert dump(client, people, table) == left, table
 
 
 def test_a_delete_call_that_identifies_nobody_is_recorded_and_removes_nothing(
@@ -499,4 +524,5 @@ def test_what_the_pipelines_settings_block_is_nobodys(
     assert main(["--dataset", people, "--user_id", "u-bob", "--identity_settings", str(settings)]) == 2
     assert main(["--dataset", people, "--email", "bob@x.io", "--identity_settings", str(settings)]) == 0
 
-    assert mentions(dump(client, people, "activities"), "u-bob") != []
+    bobs = "SELECT message_id FROM `{d}.activities` WHERE user_id = 'u-bob' AND workspace_id = 'default' ORDER BY 1"
+    assert ask(client, people, bobs) == [("b2",), ("b6",)]

@@ -144,7 +144,9 @@ def test_an_alias_waits_for_its_user_id() -> None:
 @remembered
 def test_a_chain_that_is_longer_than_the_hops_is_one_person() -> None:
     """Twelve aliases, half of them in the wrong order and in another window."""
-    aliases = [alias(WINDOW * (place % 2) + 3 + place, f"m{place}", f"u{place + 1}", f"u{place}") for place in range(12)]
+    aliases = [
+        alias(WINDOW * (place % 2) + 3 + place, f"m{place}", f"u{place + 1}", f"u{place}") for place in range(12)
+    ]
     users = [identify(1, "first", "u0", "ann@example.com"), identify(WINDOW + 2, "last", "u12", "bob@example.com")]
     story = windows([users[0], *aliases[::2]], [*aliases[-1::-2], users[1]])
 
@@ -159,18 +161,16 @@ def test_a_chain_that_is_longer_than_the_hops_is_one_person() -> None:
 def test_links_that_come_late_merge_too() -> None:
     story = (
         TestStream()
-        .advance_watermark_to(0)
-        .add_elements([identify(100_000, "m1", "u1", "ann@example.com", anonymousId="a1")])
-        .advance_watermark_to(200_000)
-        .add_elements([identify(5, "m2", "u2", "old@example.com")])
-        .add_elements([alias(6, "m3", "u1", "u2")])
+        .add_elements([identify(1_000, "m1", "u1", "ann@example.com", anonymousId="a1")])
+        .advance_watermark_to(5_000_000)
+        .add_elements([identify(5, "m2", "u2", "old@example.com"), alias(6, "m3", "u1", "u2")])
         .advance_watermark_to_infinity()
     )
 
-    told = tell(story, MINUTELY)
+    told = tell(story)
 
     assert set(told.identities().values()) == {person_named("old@example.com")}
-    assert [row[:2] for row in merged(told)] == [(person_named("ann@example.com"), person_named("old@example.com"))]
+    assert merged(told)[-1][:2] == (person_named("ann@example.com"), person_named("old@example.com"))
     assert told.counts == {("written", ""): 3}
 
 
@@ -223,9 +223,9 @@ def test_a_stream_tells_that_a_person_of_an_earlier_job_is_an_older_one() -> Non
     told = tell(windows([identify(1, "m1", "u1", "bob@example.com")]), MINUTELY, PriorBlock([], known, 7))
 
     assert merged(told) == [(her, person_named("bob@example.com"), "ann@example.com", "m1", SECOND)]
-    assert {row["version"] > 50 for row in told.table("identities") if row["identifier"] in ("u1", "ann@example.com")} == {
-        True
-    }
+    assert {
+        row["version"] > 50 for row in told.table("identities") if row["identifier"] in ("u1", "ann@example.com")
+    } == {True}
 
 
 # Random calls in random windows
@@ -240,16 +240,17 @@ def payload_of(one: SegmentCall) -> bytes:
     return json.dumps(body | ({"event": "Seen"} if one.type == "track" else {})).encode()
 
 
-def as_sent(one: SegmentCall, number: int) -> SegmentCall:
+def as_sent(one: SegmentCall) -> SegmentCall:
     """With addresses that are some, and as an alias only with the userId that it needs."""
-    as_email = (lambda value: None if value is None else value.replace("@x", "@example.com"))
-    one.user_id, one.email = as_email(one.user_id), as_email(one.email)
-    one.previous_id = as_email(one.previous_id) if one.user_id is not None else None
+    one.user_id, one.email = as_address(one.user_id), as_address(one.email)
+    one.previous_id = None if one.user_id is None else as_address(one.previous_id)
     one.type = "track" if one.previous_id is None else "alias"
     one.anonymous_id = one.anonymous_id or "visitor"
-    one.message_id = f"m{number}"
-    one.timestamp *= SECOND
     return one
+
+
+def as_address(value: str | None) -> str | None:
+    return None if value is None else value.replace("@x", "@example.com")
 
 
 @pytest.mark.slow
@@ -263,10 +264,7 @@ def test_a_stream_in_any_windows_and_files_and_the_contract_agree(
     """Below the limits."""
     history, _ = split
     chance = random.Random(seed)
-    calls = [as_sent(one, number) for number, one in enumerate(history)]
-    payloads = {one.message_id: payload_of(one) for one in calls}
-    for one in calls:
-        one.timestamp //= SECOND
+    calls = [as_sent(one) for one in history]
     payloads = {one.message_id: payload_of(one) for one in calls}
     rules = IdentityRules(emails_per_user_id=99, user_ids_per_email=99)
     chosen = replace(MINUTELY, identity_rules=rules)

@@ -4,10 +4,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.testing.test_stream import TestStream
 
 from pipelines import read_suppressions
+from pipelines.read_suppressions import AddSuppressions
+from schemas.calls import CallBlock
 from tests.factories import line_of
 from tests.pipeline.stories import STREAMING, Told, arrive, read_lines, tell
 from transforms.logic.suppress_calls import hash_identifier
@@ -40,8 +44,8 @@ def stream(*waves: list[Any], settings: Any = STREAMING) -> Told:
 
 
 def test_a_delete_call_suppresses_what_comes_later_in_every_shard() -> None:
-    later = [arrive(150, messageId=f"later-{number}") for number in range(100)]
-    others = [arrive(151, messageId=f"other-{number}", userId="u2") for number in range(100)]
+    later = [arrive(201, messageId=f"later-{number}") for number in range(100)]
+    others = [arrive(202, messageId=f"other-{number}", userId="u2") for number in range(100)]
 
     told = stream([arrive(1, messageId="before")], [arrive(101, type="delete", messageId="gone")], [*later, *others])
 
@@ -64,10 +68,19 @@ def test_a_delete_call_suppresses_what_comes_later_in_every_shard() -> None:
         {"type": "identify", "userId": "u1", "traits": {}},
     ],
 )
-def test_a_call_with_any_identifier_of_the_delete_call_is_suppressed(sent: dict[str, Any]) -> None:
-    erase = arrive(1, type="delete", anonymousId="a1", context={"traits": {"email": "ann@x.io"}})
+def test_a_call_with_any_suppressed_identifier_is_suppressed(sent: dict[str, Any]) -> None:
+    identifiers = (("user_id", "u1"), ("anonymous_id", "a1"), ("email", "ann@x.io"))
+    erase = [arrive(1, **suppress(*each, messageId=each[1])) for each in identifiers]
 
-    told = stream([erase], [arrive(101, **sent), arrive(102, userId="u2", anonymousId="a2")])
+    told = stream(erase, [arrive(101, **sent), arrive(102, userId="u2", anonymousId="a2")])
+
+    assert outcomes(told) == {"written": 4, "suppressed": 1}
+
+
+def test_a_delete_call_spares_who_shares_its_device() -> None:
+    erase = arrive(1, type="delete", anonymousId="shared")
+
+    told = stream([erase], [arrive(101), arrive(102, userId="u2", anonymousId="shared")])
 
     assert outcomes(told) == {"written": 2, "suppressed": 1}
 
@@ -130,7 +143,10 @@ def test_what_a_delete_call_suppresses_is_not_forgotten_with_the_messages() -> N
 
 def test_a_suppress_message_suppresses_what_comes_later() -> None:
     told = stream(
-        [arrive(1), arrive(2, **suppress("email", "ann@x.io", messageId="s1", timestamp="1970-01-01T00:00:01Z"))],
+        [
+            arrive(1, messageId="m1"),
+            arrive(2, **suppress("email", "ann@x.io", messageId="s1", timestamp="1970-01-01T00:00:01Z")),
+        ],
         [arrive(101, type="identify", traits={"email": "Ann@x.io"}), arrive(102)],
     )
 
@@ -218,6 +234,16 @@ def test_a_large_table_is_read_in_blocks(bigquery: _Bigquery, monkeypatch: pytes
     told = read_lines(calls, TO_BIGQUERY)
 
     assert told.ids() == [f"m{number}" for number in range(rows, 8)]
+
+
+def test_calls_wait_until_the_table_is_read() -> None:
+    """Local runners read it first in any case; a large job would not."""
+    pipeline = beam.Pipeline()
+    _ = pipeline | beam.Create([(0, CallBlock([]))]) | AddSuppressions("my-project.segment")
+    transforms = pipeline.to_runner_api().components.transforms.values()
+    (payload,) = (each.spec.payload for each in transforms if each.unique_name.endswith("AwaitSuppressions"))
+
+    assert len(beam_runner_api_pb2.ParDoPayload.FromString(payload).side_inputs) == 1
 
 
 def test_without_a_dataset_nobody_is_asked(bigquery: _Bigquery) -> None:

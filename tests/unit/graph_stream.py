@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from schemas.identities import Link, Node, PriorBlock
 from schemas.identity_facts import (
@@ -33,7 +33,7 @@ from transforms.logic.tell_links import tell_link, tell_prior
 
 
 class GraphStream:
-    """Batches of links in, `identities` out; each step is one shard, or forgets its memory and rebuilds it from its log."""
+    """Batches of links in, `identities` out; each step is one shard, which may forget all and read its log."""
 
     def __init__(self, rules: IdentityRules = DEFAULT_RULES, middle_hops: int = 2, rebuilds: bool = False) -> None:
         limits = {"user_id": rules.emails_per_user_id, "email": rules.user_ids_per_email}
@@ -89,7 +89,7 @@ class GraphStream:
         latest = {row.node: row.person_id for row in sorted(self.rows, key=lambda row: row.version)}
         return {node: person_id for node, person_id in latest.items() if person_id is not None}
 
-    def _tell(self, name: str, facts: list[Fact]) -> list[Fact]:
+    def _tell(self, name: str, facts: Sequence[Fact]) -> list[Fact]:
         step = self._steps[name]
         if self._rebuilds:
             step = self._steps[name] = self._makers[name]()

@@ -113,9 +113,7 @@ def warehouses(draw: st.DrawFn) -> list[WarehousePerson]:
     """Some emails of both kinds of histories, and few persons for them."""
     choose = draw(choosers())
     emails = (*EMAILS, "e4@x", "e5@x")
-    return [
-        WarehousePerson("w1", choose(emails), choose(("P1", "P2", "P3"))) for _ in range(draw(st.integers(0, 4)))
-    ]
+    return [WarehousePerson("w1", choose(emails), choose(("P1", "P2", "P3"))) for _ in range(draw(st.integers(0, 4)))]
 
 
 WAREHOUSES = warehouses()

@@ -6,6 +6,7 @@ No union-find, no increments, nothing of `transforms`: labels spread along the l
 import re
 import uuid
 from collections.abc import Collection, Iterable
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from schemas.calls import SegmentCall
@@ -138,9 +139,8 @@ def resolve(
         if owner in named_after:
             named_after["anonymous_id", anonymous] = named_after[owner]
 
-    asked = {
-        identifier for call in calls if call.type == "delete" for identifier in identifiers_of(call, rules)
-    }
+    # Only whom a delete call counts for: its anonymousId may be a device that others share.
+    asked = {identifier for call in calls if call.type == "delete" for identifier in identifiers_of(call, rules)[:1]}
     forgotten = {named_after[identifier] for identifier in asked if identifier in named_after}
     erased = asked | {node for node, naming in named_after.items() if naming in forgotten and node[0] != "person_id"}
     mentioned = {node: naming for node, naming in named_after.items() if node[0] != "person_id"}
@@ -160,7 +160,7 @@ def find_losses(
     ]
     losses = set()
     gone: set[Naming] = set()
-    for (_, before), (moment, after) in zip(stages, stages[1:], strict=False):
+    for (_, before), (moment, after) in pairwise(stages):
         for identifier, naming in before.named.items():
             # A person's name changes if an earlier sight of its email is learned; by moments, that cannot be.
             if naming not in after.named.values() and naming not in gone:

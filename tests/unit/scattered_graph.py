@@ -8,6 +8,7 @@ lose its memory and read its log, in any order.
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from zlib import crc32
 
 from schemas.identities import KnownIdentity, Link, Node, PriorBlock
@@ -49,7 +50,7 @@ class ScatteredGraph:
         limits = {"user_id": rules.emails_per_user_id, "email": rules.user_ids_per_email}
         hops = [f"Spread{hop}" for hop in range(middle_hops)]
         chain = ["Admit", "Meet", *hops, "Conclude"]
-        self._next = dict(zip(chain, chain[1:], strict=False))
+        self._next = dict(pairwise(chain))
         self._next |= {"Conclude": "Follow", "Settle": "Follow", "Follow": "Hold", "Claim": "Hold", "Hold": "Publish"}
         self._make: dict[str, Callable[[], GraphStep]] = {"Admit": lambda: AdmitLinks(limits), "Meet": MeetPartners}
         self._make |= dict.fromkeys(hops, SpreadNames)
@@ -62,6 +63,7 @@ class ScatteredGraph:
         self._published: dict[int, PublishedIdentities] = {}
         self._logs: dict[Place, list[bytes]] = defaultdict(list)
         self._waiting: list[tuple[Place, list[Fact]]] = []
+        self._delivered: dict[Place, list[Fact]] = defaultdict(list)
         self.rows: list[Published] = []
         self.merges: list[Merge] = []
         self.refusals: list[RefusedLink] = []
@@ -107,6 +109,10 @@ class ScatteredGraph:
         while self._waiting:
             self.deliver(100)
 
+    def learned_again(self) -> list[Fact]:
+        """What the steps would remember if they were told everything once more."""
+        return [news for place, step in self._steps.items() for news in step.learn_all(self._delivered[place])]
+
     def persons(self) -> dict[Node, str]:
         """Today's person of each identifier, as the rows tell it."""
         latest = {row.node: row.person_id for row in sorted(self.rows, key=lambda row: row.version)}
@@ -128,6 +134,7 @@ class ScatteredGraph:
             self.rows += changes.identities
             self.merges += changes.merges
             return
+        self._delivered[place] += facts
         step = self._steps.get(place)
         if step is None or self._random.random() < 0.2:
             step = self._steps[place] = self._make[name]()

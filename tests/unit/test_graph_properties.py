@@ -35,7 +35,7 @@ MANY = 100
 
 Split = tuple[list[SegmentCall], list[list[SegmentCall]]]
 
-streams = st.builds(dict, middle_hops=st.integers(0, 2), rebuilds=st.booleans())
+streams: st.SearchStrategy[dict[str, object]] = st.builds(dict, middle_hops=st.integers(0, 2), rebuilds=st.booleans())
 
 RENAMED = [call(email="e1@x", anonymous_id="a1", at=2), call(email="e2@x", at=1)]
 
@@ -151,9 +151,7 @@ def test_what_is_told_twice_changes_nothing(split: Split, rules: IdentityRules, 
 
 @settings(max_examples=50)
 @given(HISTORIES, RULES)
-def test_persons_are_the_same_in_one_window_and_in_one_a_call(
-    history: list[SegmentCall], rules: IdentityRules
-) -> None:
+def test_persons_are_the_same_in_one_window_and_in_one_a_call(history: list[SegmentCall], rules: IdentityRules) -> None:
     one, many = Watched(rules), Watched(rules)
     one.hear(history)
     for each in history:

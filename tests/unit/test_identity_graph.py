@@ -239,7 +239,10 @@ def test_in_a_stream_who_comes_first_is_linked() -> None:
     stream.learn("w1", SHARED[:2])
 
     assert {node[2] for node in stream.persons() if node[1] == "user_id"} == {f"u{number}" for number in range(2, 7)}
-    assert [(refusal.partner[2], refusal.cause) for refusal in stream.refusals] == [("u0", ("m0", 0)), ("u1", ("m1", 1))]
+    assert [(refusal.partner[2], refusal.cause) for refusal in stream.refusals] == [
+        ("u0", ("m0", 0)),
+        ("u1", ("m1", 1)),
+    ]
 
 
 def test_in_one_window_of_a_stream_who_was_first_is_linked() -> None:
@@ -256,6 +259,17 @@ def test_of_links_of_one_moment_the_smaller_partners_are_admitted() -> None:
 
     assert {refusal.refused[1] for refusal in refusals_of(resolve_all(links))} == {"u5", "u6"}
     assert {refusal.partner[2] for refusal in stream.refusals} == {"u5", "u6"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_calls_of_one_moment_the_smaller_message_id_brought_the_refused_link(order: int) -> None:
+    rules = IdentityRules(user_ids_per_email=1)
+    repeated = [link("u2", "a@x", "v1", at=1, message_id="m9"), link("u2", "a@x", at=1, message_id="m5")][::order]
+    stream = GraphStream(rules)
+    stream.learn("w1", [link("u1", "a@x"), *repeated])
+
+    assert [refusal.message_id for refusal in refusals_of(resolve_all([link("u1", "a@x"), *repeated], rules))] == ["m5"]
+    assert [refusal.cause[0] for refusal in stream.refusals] == ["m5"]
 
 
 def test_a_refused_call_counts_for_its_user_and_its_visitor_is_the_users() -> None:
@@ -320,7 +334,9 @@ def test_bounded_input_writes_what_an_earlier_job_has_not_written() -> None:
     ]
     same = resolve_all([link("u1", "b@x", at=8)], prior=PriorBlock([], known))
     older = resolve_all([link("u1", "a@x", at=1)], prior=PriorBlock([], known))
-    versions = {row["identifier"]: row["version"] for row in (row_values("identities", row) for row in older.identities)}
+    versions = {
+        row["identifier"]: row["version"] for row in (row_values("identities", row) for row in older.identities)
+    }
 
     assert same.identities == []
     assert versions == {"a@x": 7, "b@x": 10, "u1": 7}
@@ -515,9 +531,9 @@ def test_a_link_has_nothing_that_is_blocked() -> None:
 
 def test_a_delete_says_who_is_to_be_forgotten_even_if_it_links_nothing() -> None:
     visitor = call("m1", "delete", user_id=None, anonymous_id="a1")
-    user = call("m2", "delete", user_id="u1", anonymous_id="null", workspace_id="w2", at=3)
+    user = call("m2", "delete", user_id="u1", anonymous_id="shared", workspace_id="w2", at=3)
 
     blocks = blocks_of(visitor, user)
 
     assert blocks["w1"] == LinkBlock([], 0, [("anonymous_id", "a1")])
-    assert blocks["w2"] == LinkBlock([link("u1", at=3, message_id="m2")], 3, [("user_id", "u1")])
+    assert blocks["w2"] == LinkBlock([link("u1", None, "shared", at=3, message_id="m2")], 3, [USER_1])

@@ -123,7 +123,9 @@ def test_a_merge_is_told_where_the_lost_email_is_at_home() -> None:
 def test_a_merge_is_told_again_whenever_its_target_changes_and_when_it_ends() -> None:
     published = PublishedIdentities()
     names = [B, A, warehouse_name("P1"), warehouse_name("P0")]
-    merges = [merge for now, name in enumerate(names) for merge in published.publish([belongs(EMAIL, name)], now).merges]
+    merges = [
+        merge for now, name in enumerate(names) for merge in published.publish([belongs(EMAIL, name)], now).merges
+    ]
 
     assert [(merge.from_person_id, merge.into_person_id) for merge in merges] == [
         (B_ID, A_ID),

@@ -2,7 +2,7 @@ from schemas.calls import SegmentCall
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from tests.factories import NOW, call, identify, parse, sent
 from transforms.logic.identify_callers import set_callers
-from transforms.logic.resolve_callers import ResolvedCallers, carried, resolve_callers, split_erased
+from transforms.logic.resolve_callers import ResolvedCallers, resolve_callers, split_erased
 
 
 def nobody(call: SegmentCall) -> None:
@@ -113,10 +113,11 @@ def test_calls_that_carry_anything_of_who_is_erased_are_taken_out() -> None:
         call("m2", user_id="u1"),
         call("m3", "alias", user_id="u2", previous_id="u1"),
         call("m4", "alias", user_id="u2", previous_id="old"),
+        call("m7", user_id=" A@X "),
     ]
-    others = [call("m5", user_id="u2", email="b@x", anonymous_id="u1"), call("m6", user_id="a@x")]
+    others = [call("m5", user_id="u2", email="b@x", anonymous_id="u1"), call("m6", user_id="old")]
 
-    split = split_erased([*theirs, *others], ERASED, DEFAULT_RULES)
+    split = split_erased([*theirs, *others], ERASED)
 
     assert (split.erased, split.kept) == (theirs, others)
 
@@ -124,14 +125,8 @@ def test_calls_that_carry_anything_of_who_is_erased_are_taken_out() -> None:
 def test_the_call_that_asks_for_the_erasure_stays() -> None:
     asking = call("m1", "delete", user_id="u1")
 
-    assert split_erased([asking], ERASED, DEFAULT_RULES).kept == [asking]
+    assert split_erased([asking], ERASED).kept == [asking]
 
 
 def test_who_is_erased_in_one_workspace_is_not_in_another() -> None:
-    assert split_erased([call(user_id="u1", workspace_id="w2")], ERASED, DEFAULT_RULES).erased == []
-
-
-def test_what_is_blocked_is_not_carried() -> None:
-    one = call("m1", "alias", user_id="null", previous_id="0", anonymous_id="a1")
-
-    assert carried(one, DEFAULT_RULES) == [("anonymous_id", "a1")]
+    assert split_erased([call(user_id="u1", workspace_id="w2")], ERASED).erased == []

@@ -110,6 +110,14 @@ def test_which_links_are_refused_depends_on_the_order_and_nothing_else_does(
 
 
 @settings(max_examples=30)
+@given(split_histories(), TIGHT_RULES | st.just(NO_LIMITS), scattered)
+def test_nothing_is_remembered_twice(
+    split: tuple[list[SegmentCall], list[list[SegmentCall]]], rules: IdentityRules, how: dict[str, int]
+) -> None:
+    assert scatter(split[1], rules, how).learned_again() == []
+
+
+@settings(max_examples=30)
 @given(HISTORIES, scattered)
 def test_a_workspace_learns_nothing_of_another(history: list[SegmentCall], how: dict[str, int]) -> None:
     graph = ScatteredGraph(NO_LIMITS, **how)

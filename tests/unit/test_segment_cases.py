@@ -84,9 +84,7 @@ def test_the_case_study_ends_with_the_mapping_that_segment_publishes() -> None:
     assert {("profile_1", *identifier) for identifier in persons} == set(
         map(tuple, STUDY["expected"]["external_id_mapping"])
     )
-    assert len(set(persons.values())) == len(
-        {row["canonical_segment_id"] for row in STUDY["expected"]["id_graph"]}
-    )
+    assert len(set(persons.values())) == len({row["canonical_segment_id"] for row in STUDY["expected"]["id_graph"]})
 
 
 def test_the_events_of_the_case_study_all_count_for_her_in_the_end() -> None:
@@ -194,7 +192,7 @@ def test_the_demoted_email_is_told() -> None:
 def test_our_identifiers_are_in_segments_order(name: str) -> None:
     """Of Segment's eleven identifiers we read the three that every call may carry.
 
-    A device's or an advertising id is the device's, not a person's, and the anonymous_id of the same call stands for it.
+    A device's or an advertising id is the device's, not a person's; the anonymous_id of the same call stands for it.
     """
     ours = [identifier for identifier in CASES[name]["expected_rank"] if identifier in DEFAULT_RULES.priority]
 

@@ -279,6 +279,8 @@ class SettleNames(GraphStep):
         """Leader -> the smallest name in its set."""
         self._told: dict[Node, Name] = {}
         """Node -> the name that it was told last, at first its own."""
+        self._uninformed: dict[Node, list[Node]] = {}
+        """Leader -> those of its followers that may not have been told its smallest name; the same list if all may."""
         self._news: dict[Node, Cause] = {}
 
     def learn(self, fact: Same) -> Fact | None:
@@ -290,8 +292,16 @@ class SettleNames(GraphStep):
         if len(self._followers[leader]) < len(self._followers[absorbed]):
             leader, absorbed = absorbed, leader
         self._leaders[absorbed] = leader
-        self._followers[leader] += self._followers.pop(absorbed)
-        self._smallest[leader] = min(self._smallest[leader], self._smallest.pop(absorbed))
+        followers, joining = self._followers[leader], self._followers.pop(absorbed)
+        ours, theirs = self._smallest[leader], self._smallest.pop(absorbed)
+        self._uninformed.pop(absorbed, None)
+        if theirs < ours:
+            self._smallest[leader], self._uninformed[leader] = theirs, followers
+        else:
+            uninformed = self._uninformed.setdefault(leader, [])
+            if uninformed is not followers:
+                uninformed += joining
+        followers += joining
         self._news[leader] = fact.cause
         return fact
 
@@ -300,7 +310,7 @@ class SettleNames(GraphStep):
         for node, cause in self._news.items():
             leader = self._find(node)
             name = self._smallest[leader]
-            for follower in self._followers[leader]:
+            for follower in self._uninformed.pop(leader, ()):
                 if name < self._told[follower]:
                     self._told[follower] = name
                     yield Renamed(follower, name, cause)
@@ -317,6 +327,7 @@ class SettleNames(GraphStep):
         if self._smallest[leader] <= name:
             return node, False
         self._smallest[leader] = name
+        self._uninformed[leader] = self._followers[leader]
         self._news[leader] = cause
         return node, True
 

@@ -33,7 +33,10 @@ def find_links(calls: Iterable[SegmentCall], rules: IdentityRules) -> dict[str, 
     erased: dict[str, list[tuple[str, str]]] = {}
     for call in calls:
         if call.type == CallType.DELETE:
-            erased.setdefault(call.workspace_id, []).extend(find_identifiers(call, rules))
+            # Only whom it counts for: its anonymousId may be a device that others share.
+            identifier_type, identifier = find_caller(call, rules)
+            if identifier_type is not None and identifier is not None:
+                erased.setdefault(call.workspace_id, []).append((identifier_type, identifier))
         user_id, email = _unblocked(call.user_id, rules), _unblocked(call.email, rules)
         if user_id is None and email is None:
             continue
@@ -52,15 +55,6 @@ def find_links(calls: Iterable[SegmentCall], rules: IdentityRules) -> dict[str, 
         )
         for workspace_id in earliest.keys() | erased.keys()
     }
-
-
-def find_identifiers(call: SegmentCall, rules: IdentityRules) -> list[tuple[str, str]]:
-    """All identifiers of the call that are not blocked, with their types."""
-    return [
-        (identifier_type, identifier)
-        for identifier_type in rules.priority
-        if (identifier := _unblocked(getattr(call, identifier_type), rules)) is not None
-    ]
 
 
 def split_prior(block: PriorBlock) -> dict[str, PriorBlock]:

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from schemas.calls import CallType, SegmentCall
 from schemas.identities import IdentifierType
-from schemas.identity_rules import IdentityRules
 from schemas.rejections import DeadLetter, Reason
-from transforms.logic.identify_callers import find_identifiers
+from transforms.logic.suppress_calls import NEVER_SUPPRESSED, find_carried
 
 
 class ResolvedCallers(NamedTuple):
@@ -41,9 +40,7 @@ def resolve_callers(calls: Iterable[SegmentCall], find_person: Callable[[Segment
     return ResolvedCallers(resolved, dead_letters)
 
 
-def split_erased(
-    calls: Iterable[SegmentCall], erased: Mapping[str, frozenset[tuple[str, str]]], rules: IdentityRules
-) -> SplitCalls:
+def split_erased(calls: Iterable[SegmentCall], erased: Mapping[str, frozenset[tuple[str, str]]]) -> SplitCalls:
     """Take out the calls that carry an identifier of a person who asked to be forgotten; the asking itself stays.
 
     `erased`: workspace -> identifier types and identifiers.
@@ -51,17 +48,9 @@ def split_erased(
     split = SplitCalls([], [])
     for call in calls:
         names = erased.get(call.workspace_id)
-        is_erased = names is not None and call.type != CallType.DELETE and not names.isdisjoint(carried(call, rules))
+        is_erased = names is not None and call.type not in NEVER_SUPPRESSED and not names.isdisjoint(find_carried(call))
         (split.erased if is_erased else split.kept).append(call)
     return split
-
-
-def carried(call: SegmentCall, rules: IdentityRules) -> list[tuple[str, str]]:
-    """All that a call carries of anybody: its identifiers, and an alias's previousId as what it may be."""
-    identifiers = find_identifiers(call, rules)
-    if call.previous_id is not None and not rules.is_blocked(call.previous_id):
-        identifiers += [(type_, call.previous_id) for type_ in (IdentifierType.USER_ID, IdentifierType.ANONYMOUS_ID)]
-    return identifiers
 
 
 def _bury(call: SegmentCall) -> DeadLetter:

@@ -11,6 +11,7 @@ from schemas.calls import CallType, SegmentCall
 from schemas.identities import IdentifierType
 from schemas.identity_rules import IdentityRules
 from transforms.logic.decode_json import decode_object
+from transforms.logic.identify_callers import find_caller
 from transforms.logic.parse_call import normalise_email
 
 _WORKSPACE_BYTES = 8
@@ -38,16 +39,22 @@ def suppression_key(workspace_id: str, identifier_hash: str) -> bytes:
 
 
 def suppressed_keys(call: SegmentCall, rules: IdentityRules) -> list[bytes]:
-    """The keys that a suppress message names, or that a delete call carries; a blocked identifier is nobody's."""
+    """The key that a suppress message names, or that of whom a delete call counts for.
+
+    Only the strongest identifier of a delete call: its anonymousId may be a device that others share.
+    """
     if call.type == CallType.SUPPRESS:
         return [suppression_key(call.workspace_id, call.identifier_hash or "")]
-    return [_key(call.workspace_id, *carried) for carried in find_carried(call) if not rules.is_blocked(carried[1])]
+    identifier_type, identifier = find_caller(call, rules)
+    if identifier_type is None or identifier is None:
+        return []
+    return [_key(call.workspace_id, identifier_type, identifier)]
 
 
 def find_carried(call: SegmentCall) -> Iterator[tuple[str, str]]:
     """Type and value of every identifier that a call carries, also those that don't tell who called.
 
-    A userId that is an email is looked at as both, as is previousId, which may have been a userId or an anonymousId.
+    An id that is an email is looked at as both, and previousId as a userId and as an anonymousId: it may be either.
     """
     if call.user_id is not None:
         yield IdentifierType.USER_ID, call.user_id
@@ -56,7 +63,8 @@ def find_carried(call: SegmentCall) -> Iterator[tuple[str, str]]:
     if call.previous_id is not None:
         yield IdentifierType.USER_ID, call.previous_id
         yield IdentifierType.ANONYMOUS_ID, call.previous_id
-    for email in {call.email, normalise_email(call.user_id), normalise_email(call.previous_id), _context_email(call)}:
+    ids = (call.user_id, call.anonymous_id, call.previous_id)
+    for email in {call.email, _context_email(call), *map(normalise_email, ids)}:
         if email is not None:
             yield IdentifierType.EMAIL, email
 
