@@ -99,7 +99,7 @@ def test_the_page_shows_the_persons_that_come_out(ask: Ask) -> None:
 
 
 def test_the_page_shows_the_merges_and_refusals_that_come_out(ask: Ask) -> None:
-    columns = 'reason, from_person_id[:8], into_person_id[:8], identifier, refused_identifier, message_id, "at"'
+    columns = 'reason, from_person_id[:8], into_person_id[:8], identifier, refused_identifier, message_id, "timestamp"'
 
     assert shown(SECTIONS.keys() - {"warehouse/calls.jsonl"}, MERGES) == ask(columns, "identity_merges")
 

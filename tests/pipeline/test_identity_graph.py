@@ -61,7 +61,7 @@ def windows(*arrivals: Sequence[TimestampedValue]) -> TestStream:
 
 
 def merged(told: Told) -> list[tuple[Any, ...]]:
-    columns = ("from_person_id", "into_person_id", "identifier", "message_id", "at")
+    columns = ("from_person_id", "into_person_id", "identifier", "message_id", "timestamp")
     rows = [row for row in told.table("identity_merges") if row["reason"] == "merged"]
     rows.sort(key=lambda row: int(row["recorded_at"]))
     return [tuple(row.get(column) for column in columns) for row in rows]
@@ -116,7 +116,7 @@ def test_a_refused_link_is_told_and_its_call_counts_for_its_user() -> None:
     told = tell(story, replace(MINUTELY, identity_rules=rules))
     (row,) = told.table("identity_merges")
 
-    assert (row["reason"], row["identifier"], row["refused_identifier"], row["message_id"], row["at"]) == (
+    assert (row["reason"], row["identifier"], row["refused_identifier"], row["message_id"], row["timestamp"]) == (
         "too_many_user_ids",
         "inbox@example.com",
         "u2",

@@ -115,7 +115,7 @@ def test_a_conflict_is_reported_and_nobody_is_used(tmp_path: Path, streaming: bo
     assert read.counters["conflicting_emails"] == 1
     # persons come before all time, a conflict when it was found
     assert read.times["prior"] == {MIN_TIMESTAMP}
-    assert {time.micros for time in read.times["merges"]} == {row["at"] for row in read.merges}
+    assert {time.micros for time in read.times["merges"]} == {row["timestamp"] for row in read.merges}
     assert all(block.read_at > 1_700_000_000_000_000 for block in read.blocks)
 
 

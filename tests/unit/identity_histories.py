@@ -154,7 +154,7 @@ def refusals_of(resolved: ResolvedLinks) -> list[Refusal]:
             (row["identifier_type"], row["identifier"]),
             (row["refused_type"], row["refused_identifier"]),
             row["message_id"],
-            row["at"],
+            row["timestamp"],
         )
         for row in (row_values("identity_merges", row) for row in resolved.merges)
         if row["reason"] != "merged"

@@ -302,14 +302,14 @@ def test_bounded_input_tells_each_person_id_that_was_lost(
     merged = [row for row in rows if row["reason"] == "merged"]
 
     losses = {
-        Loss(row["from_person_id"], row["into_person_id"], (row["identifier_type"], row["identifier"]), row["at"])
+        Loss(row["from_person_id"], row["into_person_id"], (row["identifier_type"], row["identifier"]), row["timestamp"])
         for row in merged
     }
 
     assert losses == find_losses(history, rules, warehouse)
     assert len(merged) == len(losses)
     for row in merged:
-        assert row["message_id"] in {one.message_id for one in history if one.timestamp == row["at"]}
+        assert row["message_id"] in {one.message_id for one in history if one.timestamp == row["timestamp"]}
 
 
 def check_merges(stream: Watched, windows: Sequence[Sequence[SegmentCall]], prior: PriorBlock | None = None) -> None:

@@ -132,7 +132,7 @@ def test_the_oldest_profile_survives() -> None:
     bounded = row_values("identity_merges", row)
 
     assert (bounded["from_person_id"], bounded["into_person_id"]) == (merge.from_person_id, merge.into_person_id)
-    assert (bounded["message_id"], bounded["at"]) == merge.cause
+    assert (bounded["message_id"], bounded["timestamp"]) == merge.cause
 
 
 def demotion_calls() -> list[SegmentCall]:

@@ -69,8 +69,8 @@ def test_an_email_with_two_persons_is_a_conflict_of_both() -> None:
     assert settled.conflicting_emails == 1
     about = {"workspace_id": "w1", "reason": "warehouse_conflict", "identifier_type": "email", "identifier": "ann@x.io"}
     assert [row_values("identity_merges", row) for row in settled.conflicts] == [
-        about | {"from_person_id": "p1", "at": NOW, "recorded_at": NOW},
-        about | {"from_person_id": "p2", "at": NOW, "recorded_at": NOW},
+        about | {"from_person_id": "p1", "timestamp": NOW, "recorded_at": NOW},
+        about | {"from_person_id": "p2", "timestamp": NOW, "recorded_at": NOW},
     ]
 
 

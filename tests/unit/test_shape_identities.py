@@ -55,7 +55,7 @@ def test_a_merge_says_who_why_and_when() -> None:
         "identifier_type": "email",
         "identifier": "a@x",
         "message_id": "m1",
-        "at": 5,
+        "timestamp": 5,
         "recorded_at": NOW,
     }
 
@@ -82,6 +82,6 @@ def test_a_refused_link_says_who_has_too_many(
         "refused_type": refused[1],
         "refused_identifier": refused[2],
         "message_id": "m1",
-        "at": 5,
+        "timestamp": 5,
         "recorded_at": NOW,
     }

@@ -43,4 +43,4 @@ def settle_warehouse(persons: Iterable[WarehousePerson], at: int) -> SettledWare
 def _shape_conflict(workspace_id: str, email: str, person_id: str, at: int) -> Row:
     values = {"workspace_id": workspace_id, "from_person_id": person_id, "reason": REASON}
     values |= {"identifier_type": IdentifierType.EMAIL.value, "identifier": email}
-    return make_row("identity_merges", values | {"at": at, "recorded_at": at})
+    return make_row("identity_merges", values | {"timestamp": at, "recorded_at": at})

@@ -41,7 +41,7 @@ def shape_merge(merge: Merge) -> Row:
         "identifier_type": merge.identifier_type,
         "identifier": merge.identifier,
         "message_id": merge.cause[0] or None,
-        "at": merge.cause[1],
+        "timestamp": merge.cause[1],
         "recorded_at": merge.recorded_at,
     }
     return make_row("identity_merges", values)
@@ -57,7 +57,7 @@ def shape_refusal(refusal: RefusedLink, recorded_at: int) -> Row:
         "refused_type": refusal.partner[1],
         "refused_identifier": refusal.partner[2],
         "message_id": refusal.cause[0],
-        "at": refusal.cause[1],
+        "timestamp": refusal.cause[1],
         "recorded_at": recorded_at,
     }
     return make_row("identity_merges", values)
