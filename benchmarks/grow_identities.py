@@ -166,10 +166,10 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   a look, in a quarter of a minute:
-    python -m benchmarks.grow_identities --sizes 1000 --rounds 1 --no-beam
+    python -m benchmarks.grow_identities --sizes 1000 --rounds 1 --beam 0
 
   one shape:
-    python -m benchmarks.grow_identities --shapes "chain of aliases" --sizes 1000 10000 --no-beam
+    python -m benchmarks.grow_identities --shapes "chain of aliases" --sizes 1000 10000 --beam 0
 
   the figures of docs/performance.md (several minutes):
     python -m benchmarks.grow_identities --markdown --json growth.json
@@ -189,7 +189,7 @@ The exit code is 0 if every person is exact, 1 if not, 2 for a wrong flag.""",
     )
     parser.add_argument("--rounds", type=_count, default=3, help="of each measurement. Default: %(default)s")
     parser.add_argument(
-        "--no-beam", dest="beam_size", action="store_const", const=0, default=17_500, help="leave Beam's runner out"
+        "--beam", type=int, default=17_500, metavar="N", help="identifiers on Beam's runner; 0 leaves it out"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every round here as well")
     parser.add_argument("--markdown", action="store_true", help="print the tables as docs/performance.md has them")
@@ -201,7 +201,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = build_parser().parse_args(argv)
     progress = Console(stderr=True, highlight=False)
     try:
-        report = grow_identities(arguments.shapes, arguments.sizes, arguments.rounds, arguments.beam_size, progress)
+        report = grow_identities(arguments.shapes, arguments.sizes, arguments.rounds, arguments.beam, progress)
     except PersonsDiffer as error:
         print(error, file=sys.stderr)
         return 1

@@ -111,6 +111,13 @@ class Called(Fact, frozen=True, tag=8):
     cause: Cause
 
 
+class Led(Fact, frozen=True, tag=13):
+    """Somebody else's person was called after this node."""
+
+    name: Name
+    cause: Cause
+
+
 class Claimed(Fact, frozen=True, tag=9):
     """A call carried this anonymous_id together with an owner."""
 
@@ -173,7 +180,7 @@ class HomeBlock(msgspec.Struct, array_like=True, gc=False):
 
     calls: list[SegmentCall] = []
     facts: bytes = b""
-    """Of type `Belongs`."""
+    """Of type `Belongs` and `Led`."""
     known: list[KnownIdentity] = []
 
 
@@ -193,6 +200,7 @@ _DECODER = msgspec.msgpack.Decoder(
         | Owned
         | Belongs
         | Published
+        | Led
     ]
 )
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from schemas.identities import Link, Node, PriorBlock
 from schemas.identity_facts import (
-    Belongs,
     Claimed,
     Fact,
     Merge,
@@ -79,7 +78,7 @@ class GraphStream:
             facts = decode_facts(self._published_log)
             random.Random(len(facts)).shuffle(facts)
             self.published.recall(fact for fact in facts if isinstance(fact, Published))
-        changes = self.published.publish((fact for fact in belongings if isinstance(fact, Belongs)), self._batches)
+        changes = self.published.publish(belongings, self._batches)
         self._published_log.append(encode_facts(changes.published))
         self.rows += changes.identities
         self.merges += changes.merges

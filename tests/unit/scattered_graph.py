@@ -13,7 +13,6 @@ from zlib import crc32
 
 from schemas.identities import KnownIdentity, Link, Node, PriorBlock
 from schemas.identity_facts import (
-    Belongs,
     Claimed,
     Fact,
     Merge,
@@ -128,8 +127,7 @@ class ScatteredGraph:
         self.deliveries += 1
         name, shard = place
         if name == "Publish":
-            belongings = [fact for fact in facts if isinstance(fact, Belongs)]
-            changes = self._publisher(shard).publish(belongings, self._random.randrange(50))
+            changes = self._publisher(shard).publish(facts, self._random.randrange(50))
             self._logs[place].append(encode_facts(changes.published))
             self.rows += changes.identities
             self.merges += changes.merges

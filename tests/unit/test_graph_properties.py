@@ -302,7 +302,9 @@ def test_bounded_input_tells_each_person_id_that_was_lost(
     merged = [row for row in rows if row["reason"] == "merged"]
 
     losses = {
-        Loss(row["from_person_id"], row["into_person_id"], (row["identifier_type"], row["identifier"]), row["timestamp"])
+        Loss(
+            row["from_person_id"], row["into_person_id"], (row["identifier_type"], row["identifier"]), row["timestamp"]
+        )
         for row in merged
     }
 

@@ -373,7 +373,15 @@ def test_what_is_known_is_told_to_each_workspace() -> None:
 
 def merges(*links: Link, prior: PriorBlock | None = None) -> list[tuple[Any, ...]]:
     rows = [row_values("identity_merges", row) for row in resolve_all(links, NO_LIMITS, prior).merges]
-    columns = ("from_person_id", "into_person_id", "identifier_type", "identifier", "message_id", "timestamp", "recorded_at")
+    columns = (
+        "from_person_id",
+        "into_person_id",
+        "identifier_type",
+        "identifier",
+        "message_id",
+        "timestamp",
+        "recorded_at",
+    )
     return [tuple(row.get(column) for column in columns) for row in rows]
 
 

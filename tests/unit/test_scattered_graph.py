@@ -52,11 +52,21 @@ def check_rows(graph: ScatteredGraph) -> None:
         latest[row.node] = row.person_id, row.version
 
 
+def check_merges(graph: ScatteredGraph) -> None:
+    """The latest merge of every person_id that is nobody's any more leads to one that is somebody's."""
+    today = set(graph.persons().values())
+    replaced = {merge.from_person_id: merge.into_person_id for merge in graph.merges}
+
+    for person_id in {row.person_id for row in graph.rows if row.person_id is not None} - today:
+        assert replaced[person_id] in today
+
+
 def check_persons(split: tuple[list[SegmentCall], list[list[SegmentCall]]], how: dict[str, int]) -> None:
     history, windows = split
     graph = scatter(windows, NO_LIMITS, how)
 
     check_rows(graph)
+    check_merges(graph)
     assert without_workspace(graph.persons()) == resolve(history, NO_LIMITS).persons
 
 

@@ -15,6 +15,7 @@ import msgspec
 from schemas.identities import Cause, Node
 from schemas.identity_facts import (
     ADMITTED,
+    NAMELESS,
     REFUSED,
     UNDECIDED,
     Admitted,
@@ -24,6 +25,7 @@ from schemas.identity_facts import (
     Claimed,
     Fact,
     Followed,
+    Led,
     Met,
     Name,
     Owned,
@@ -39,6 +41,11 @@ from transforms.logic.name_persons import name_node
 
 class GraphStep(ABC):
     """One step's memory of some of the nodes."""
+
+    remembered = 0
+    """How many facts its log holds."""
+    needed = 0
+    """How many of them were needed when the log was condensed last."""
 
     @abstractmethod
     def learn(self, fact: Any) -> Fact | None:
@@ -58,6 +65,26 @@ class GraphStep(ABC):
             self.learn(fact)
         for _ in self.tell():
             pass
+
+
+def condense(step: GraphStep, facts: Iterable[Fact]) -> list[Fact]:
+    """Those of the remembered facts that imply the others, in the order in which `step`, a new one, has learned them.
+
+    A name or a claim that a smaller one has replaced need not be remembered. Without this an email whose calls come in
+    from the newest to the oldest would be remembered once a window.
+    """
+    return step.learn_all(sorted(facts, key=_smallest_first))
+
+
+def _smallest_first(fact: Any) -> tuple[str, Any]:
+    """The smallest name or claim of each type first: then greater ones are no news."""
+    if isinstance(fact, Claimed | Owned):
+        return type(fact).__name__, fact.claim
+    if isinstance(fact, Same):
+        return type(fact).__name__, (fact.one, fact.other)
+    if isinstance(fact, Seen | Told | Followed | Renamed | Called):
+        return type(fact).__name__, fact.name
+    return type(fact).__name__, ()
 
 
 class AdmitLinks(GraphStep):
@@ -347,6 +374,8 @@ class FollowNames(GraphStep):
         self._followers: dict[Node, dict[Node, Name]] = defaultdict(dict)
         self._renamed: dict[Node, Name] = {}
         self._calls: dict[Node, tuple[Name, Cause]] = {}
+        self._leaders: set[Node] = set()
+        """The nodes that were told so: again, if this was forgotten, does no harm."""
 
     def learn(self, fact: Followed | Renamed) -> Fact | None:
         """A follower, or a smaller name."""
@@ -365,9 +394,13 @@ class FollowNames(GraphStep):
         return fact
 
     def tell(self) -> Iterator[Fact]:
-        """The name that each follower's person goes by."""
+        """The name that each follower's person goes by, and to the node of the name that it leads."""
         for node, (name, cause) in self._calls.items():
             yield Called(node, name, cause)
+            leader = name_node(node[0], name)
+            if name.rank < NAMELESS and leader != node and leader not in self._leaders:
+                self._leaders.add(leader)
+                yield Led(leader, name, cause)
         self._calls = {}
 
     def _call(self, node: Node, name: Name, cause: Cause) -> None:
@@ -404,11 +437,19 @@ class HoldVisitors(GraphStep):
     def __init__(self) -> None:
         self._names: dict[Node, Name] = {}
         self._visitors: dict[Node, dict[Node, Claim]] = defaultdict(dict)
+        self._leaders: dict[Node, Led] = {}
         self._renamed: dict[Node, Cause] = {}
         self._claimed: list[Owned] = []
+        self._led: list[Led] = []
 
-    def learn(self, fact: Called | Owned) -> Fact | None:
-        """A name, or a visitor."""
+    def learn(self, fact: Called | Owned | Led) -> Fact | None:
+        """A name, a visitor, or that others are called after the node."""
+        if isinstance(fact, Led):
+            if fact.node in self._leaders:
+                return None
+            self._leaders[fact.node] = fact
+            self._led.append(fact)
+            return fact
         if isinstance(fact, Called):
             if fact.node in self._names and self._names[fact.node] <= fact.name:
                 return None
@@ -423,7 +464,8 @@ class HoldVisitors(GraphStep):
         return fact
 
     def tell(self) -> Iterator[Fact]:
-        """Each identifier the name of its person."""
+        """Each identifier the name of its person, and what leads that it does."""
+        yield from self._led
         for node, cause in self._renamed.items():
             name = self._names[node]
             yield Belongs(node, name, None, cause)
@@ -432,4 +474,4 @@ class HoldVisitors(GraphStep):
         for owned in self._claimed:
             if owned.node in self._names and owned.node not in self._renamed:
                 yield Belongs(owned.visitor, self._names[owned.node], owned.claim, owned.cause)
-        self._renamed, self._claimed = {}, []
+        self._renamed, self._claimed, self._led = {}, [], []

@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from schemas.identities import PERSON_ID, IdentifierType, KnownIdentity, Node
-from schemas.identity_facts import Belongs, Claim, Merge, Name, Published
-from transforms.logic.name_persons import email_name, name_node, person_id_of
+from msgspec.structs import replace
+
+from schemas.identities import PERSON_ID, KnownIdentity, Node
+from schemas.identity_facts import Belongs, Claim, Fact, Led, Merge, Name, Published
+from transforms.logic.name_persons import name_node, person_id_of
+from transforms.logic.tell_links import known_leader
 
 
 class Changes(NamedTuple):
@@ -37,27 +40,33 @@ class PublishedIdentities:
         for identity in known:
             node = identity.workspace_id, identity.identifier_type, identity.identifier
             if node not in self._published:
-                led = None
-                if identity.identifier_type == IdentifierType.EMAIL:
-                    own = person_id_of(node[0], email_name(identity.identifier, 0))
-                    led = own if own == identity.person_id else None
-                record = Published(node, None, None, identity.person_id, identity.version, led)
+                record = Published(node, None, None, identity.person_id, identity.version, known_leader(identity))
                 self._published[node] = record
                 records.append(record)
         return records
 
-    def publish(self, facts: Iterable[Belongs], now: int) -> Changes:
-        """Learn whom identifiers belong to; what that changes, at `now` in microseconds since 1970."""
+    def publish(self, facts: Iterable[Fact], now: int) -> Changes:
+        """Learn whom identifiers belong to; what that changes, at `now` in microseconds since 1970.
+
+        `facts` are of type `Belongs` and `Led`.
+        """
         news: dict[Node, Belongs] = {}
+        leaders: list[Led] = []
         for fact in facts:
+            if isinstance(fact, Led):
+                leaders.append(fact)
+                continue
+            assert isinstance(fact, Belongs)
             held = self._published.get(fact.node)
             if held is None or _is_news(fact.claim, fact.name, held.claim, held.name):
                 known = news.get(fact.node)
                 if known is None or _is_news(fact.claim, fact.name, known.claim, known.name):
                     news[fact.node] = fact
         changes = Changes([], [], [])
-        for fact in news.values():
-            self._publish(fact, now, changes)
+        for belongs in news.values():
+            self._publish(belongs, now, changes)
+        for led in leaders:
+            self._lead(led, now, changes)
         return changes
 
     def find_person(self, node: Node) -> str | None:
@@ -74,7 +83,7 @@ class PublishedIdentities:
         if is_change:
             # What a table brings is as new as its reading.
             version = max(version + 1, now if fact.cause[0] else fact.cause[1])
-            if led is not None and before is not None and person_id is not None:
+            if led is not None and person_id is not None and person_id != (before or led):
                 changes.merges.append(Merge(node[0], led, person_id, node[1], node[2], fact.cause, version))
         if person_id is not None and name_node(node[0], name) == node:
             led = person_id
@@ -83,6 +92,19 @@ class PublishedIdentities:
         changes.published.append(record)
         if is_change and node[1] != PERSON_ID:
             changes.identities.append(record)
+
+    def _lead(self, fact: Led, now: int, changes: Changes) -> None:
+        """Others are called after the node, and it may be known already that all of them are to be called otherwise."""
+        held = self._published.get(fact.node)
+        led = person_id_of(fact.node[0], fact.name)
+        if led is None or (held is not None and held.led is not None):
+            return
+        record = Published(fact.node, None, None, None, 0, led) if held is None else replace(held, led=led)
+        self._published[fact.node] = record
+        changes.published.append(record)
+        if record.person_id is not None and record.person_id != led:
+            node = fact.node
+            changes.merges.append(Merge(node[0], led, record.person_id, node[1], node[2], fact.cause, now))
 
 
 def _is_news(claim: Claim | None, name: Name, held_claim: Claim | None, held_name: Name | None) -> bool:
@@ -93,7 +115,9 @@ def _is_news(claim: Claim | None, name: Name, held_claim: Claim | None, held_nam
 
 
 def _is_newer(record: Published, held: Published) -> bool:
-    """Which of two records of one identifier was made later: by version, then not by an earlier job, then as news."""
+    """Which of two records of one identifier was made later: by version, then as news, then as one that leads."""
     if record.version != held.version:
         return record.version > held.version
+    if (record.name, record.claim) == (held.name, held.claim):
+        return held.led is None
     return record.name is not None and _is_news(record.claim, record.name, held.claim, held.name)

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from schemas.identities import PERSON_ID, IdentifierType, KnownIdentity, LinkBlock, Persons
-from schemas.identity_facts import EMAIL, Name
+from schemas.identity_facts import EMAIL, Merge, Name
 from schemas.identity_rules import IdentityRules
 from schemas.rows import Row
 from transforms.logic.identity_graph import ResolvedGraph, resolve_graph
 from transforms.logic.name_persons import person_id_of
 from transforms.logic.shape_identities import shape_identity, shape_merge, shape_refusal
+from transforms.logic.tell_links import known_leader
 
 
 class ResolvedLinks(NamedTuple):
@@ -58,7 +59,8 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
             linked_at = graph.claims[node][0] if node in graph.claims else None
             rows.append(shape_identity(node, person_id, _next(version, before), since, linked_at))
     gone = {person_id_of(workspace_id, name) for name in forgotten}
-    merges = [shape_merge(merge) for merge in graph.merges if merge.into_person_id not in gone]
+    lost = graph.merges + _find_replaced(graph, known, version)
+    merges = [shape_merge(merge) for merge in lost if merge.into_person_id not in gone]
     merges += [
         shape_refusal(refusal, version)
         for refusal in graph.refusals
@@ -69,6 +71,23 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
 
 def _next(version: int, before: KnownIdentity | None) -> int:
     return version if before is None else max(before.version + 1, version)
+
+
+def _find_replaced(graph: ResolvedGraph, known: Iterable[KnownIdentity], version: int) -> list[Merge]:
+    """What an earlier job has called a person, and what it is called now; what calls explain is left out."""
+    explained = {merge.from_person_id for merge in graph.merges}
+    merges = []
+    for identity in known:
+        led = known_leader(identity)
+        if led is None or led in explained:
+            continue
+        name = graph.names.get((identity.workspace_id, identity.identifier_type, identity.identifier))
+        person_id = None if name is None else person_id_of(identity.workspace_id, name)
+        if person_id is not None and person_id != identity.person_id:
+            cause = "", version
+            about = identity.workspace_id, led, person_id, identity.identifier_type, identity.identifier
+            merges.append(Merge(*about, cause, version))
+    return merges
 
 
 def _find_identifiers(graph: ResolvedGraph, persons: set[Name]) -> set[tuple[str, str]]:

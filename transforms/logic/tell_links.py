@@ -75,6 +75,14 @@ def known_name(identity: KnownIdentity) -> Name:
     return email_name(identity.identifier, since if since is not None and own == identity.person_id else NEVER)
 
 
+def known_leader(identity: KnownIdentity) -> str | None:
+    """The person_id that was published and was called after this identifier, None if there is none."""
+    if identity.led is not None or identity.identifier_type != IdentifierType.EMAIL:
+        return identity.led
+    own = person_id_of(identity.workspace_id, email_name(identity.identifier, 0))
+    return own if own == identity.person_id else None
+
+
 def owner_strength(owner: Node, rules: IdentityRules) -> int:
     """How strong an owner of anonymous_ids is; 0 is strongest."""
     return 0 if owner[1] == PERSON_ID else rules.priority.index(owner[1])
