@@ -10,6 +10,7 @@ from apache_beam.testing.test_stream import TestStream
 
 from benchmarks.invent_graphs import LINKS_A_BLOCK
 from pipelines.runners import STREAMING_RUNNER
+from pipelines.settings import Settings
 from schemas.calls import CallBlock, SegmentCall
 from schemas.identities import Link
 from schemas.identity_rules import DEFAULT_RULES
@@ -30,7 +31,7 @@ def stream_calls(links: Sequence[Link]) -> float:
     _ = (
         pipeline
         | "HearCalls" >> story.advance_watermark_to_infinity()
-        | "ResolveIdentities" >> ResolveIdentities(DEFAULT_RULES, _WINDOW_SECONDS)
+        | "ResolveIdentities" >> ResolveIdentities(DEFAULT_RULES, Settings.identity_shards, _WINDOW_SECONDS)
     )
     pipeline.run().wait_until_finish()
     return time.process_time() - started

@@ -2,8 +2,9 @@
 
 It pulls 10 messages a bundle, hard-coded, and every bundle costs each step about a millisecond. And after each pull it
 says that everything up to now has been read, so a backlog is late, and late calls do not wait for what tells who they
-are from. Both are mended here, for local runs only, and nothing else is changed: like Beam's own, it acknowledges messages as soon as they are pulled,
-so what a crash interrupts is lost. It is for trying things out; Dataflow acknowledges what is committed.
+are from. Both are mended here, for local runs only, and nothing else is changed: like Beam's own, it acknowledges
+messages as soon as they are pulled, so what a crash interrupts is lost. It is for trying things out; Dataflow
+acknowledges what is committed.
 """
 
 import time

@@ -69,7 +69,7 @@ def build(messages: PCollection, settings: Settings, prior: Prior = NOTHING) -> 
         calls = calls | "AddSuppressions" >> AddSuppressions(settings.output_dataset)
     unique = calls | "DedupeCalls" >> DedupeCalls(settings.dedupe_horizon_seconds)
     resolved = unique.calls | "ResolveIdentities" >> ResolveIdentities(
-        settings.identity_rules, settings.window_seconds, prior.persons
+        settings.identity_rules, settings.identity_shards, settings.window_seconds, prior.persons
     )
     shaped = resolved.calls | "ShapeRows" >> ShapeRows(settings.person_source)
     identities = resolved.identities

@@ -15,6 +15,9 @@ from transforms.logic.parse_call import MAX_CALL_BYTES
 
 DAY_SECONDS = 24 * 3600
 MAX_HORIZON_DAYS = 30
+
+# More keys than any job has use for: each costs every window some bytes.
+MAX_SHARDS = 10_000
 BIGQUERY_METHODS = ("STREAMING_INSERTS", "STORAGE_WRITE_API", "FILE_LOADS")
 PERSON_SOURCES = ("calls", "warehouse")
 PERSON_FILES = (".csv", ".jsonl", ".jsonl.gz", ".parquet")
@@ -53,6 +56,7 @@ class Settings:
     """Files that end in one of PERSON_FILES, or a table PROJECT.DATASET.TABLE; set if person_source is warehouse."""
     identity_rules: IdentityRules = DEFAULT_RULES
     """What the file of --identity_settings says."""
+    identity_shards: int = 16
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -74,6 +78,8 @@ class Settings:
             raise UsageError(f"--dedupe_horizon_seconds lies between 1 and {MAX_HORIZON_DAYS * DAY_SECONDS}, 30 days")
         if self.window_seconds < 1:
             raise UsageError("--window_seconds is at least 1")
+        if not 1 <= self.identity_shards <= MAX_SHARDS:
+            raise UsageError(f"--identity_shards lies between 1 and {MAX_SHARDS:,}")
         if self.max_call_bytes < 1:
             raise UsageError("--max_call_bytes is at least 1")
         if not 0 < self.max_rejected_percent <= 100:
@@ -190,6 +196,13 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         metavar="FILE",
         help="a TOML file of limits, blocked values and priorities, local or gs://; docs/identity_settings.md. "
         "Default: schemas/identity_settings.toml",
+    )
+    persons.add_argument(
+        "--identity_shards",
+        type=int,
+        default=Settings.identity_shards,
+        help="Pub/Sub only: over how many keys the identifiers are spread. 16 do for a million people; more people and "
+        "more workers want more, e.g. 512. It cannot be changed while a job is updated. Default: %(default)s",
     )
     return parser
 

@@ -9,6 +9,28 @@ from typing import Any, Generic, TypeVar
 Value = TypeVar("Value")
 
 
+# A log is condensed when it is twice as long as it was after the last time, and so many records longer: then that costs
+# each record as much as writing it twice.
+CONDENSE_RECORDS = 50_000
+
+
+class LogSize:
+    """How many records a log holds, and whether that is more than it may need."""
+
+    def __init__(self, records: int) -> None:
+        self._records = records
+        self._needed = 0
+
+    def grow(self, records: int) -> bool:
+        """Count what was appended; whether it is time to condense the log."""
+        self._records += records
+        return self._records > 2 * self._needed + CONDENSE_RECORDS
+
+    def shrink(self, records: int) -> None:
+        """So many are left of it."""
+        self._records = self._needed = records
+
+
 class LogCache(Generic[Value]):
     """Values rebuilt from append-only state logs, kept between bundles.
 

@@ -12,13 +12,13 @@ from apache_beam.transforms.window import GlobalWindows, TimestampedValue
 
 from schemas.calls import CallBlock, SegmentCall
 from schemas.identities import KnownIdentity, LinkBlock, Node, Persons, PriorBlock
-from schemas.identity_facts import Belongs, HomeBlock, Published, decode_facts, encode_facts
+from schemas.identity_facts import HomeBlock, Published, decode_facts, encode_facts
 from schemas.identity_rules import IdentityRules
 from schemas.outcomes import Outcome, OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
-from transforms.cached_log import LogCache
-from transforms.grow_graph import GrowGraph, home_shard
+from transforms.cached_log import LogCache, LogSize
+from transforms.grow_graph import GrowGraph, home_shard, rewrite
 from transforms.logic.count_calls import count_calls
 from transforms.logic.identify_callers import find_links, set_callers, split_prior
 from transforms.logic.publish_identities import PublishedIdentities
@@ -52,10 +52,16 @@ class ResolveIdentities(beam.PTransform):
     later reaches them through the `identities` table.
     """
 
-    def __init__(self, rules: IdentityRules, window_seconds: int, prior: PCollection | None = None) -> None:
-        """`prior`: a PCollection of `PriorBlock`, what tables say of persons before the first call."""
+    def __init__(
+        self, rules: IdentityRules, shards: int, window_seconds: int, prior: PCollection | None = None
+    ) -> None:
+        """`prior`: a PCollection of `PriorBlock`, what tables say of persons before the first call.
+
+        `shards`: over how many keys a stream spreads the identifiers of all workspaces.
+        """
         super().__init__()
         self._rules = rules
+        self._shards = shards
         self._window_seconds = window_seconds
         self._prior = prior
 
@@ -84,7 +90,7 @@ class ResolveIdentities(beam.PTransform):
     def _resolve_by_window(self, calls: PCollection) -> ResolvedCalls:
         calls = calls | "WindowByArrival" >> window_by_arrival(self._window_seconds)
         links = calls | "FindLinks" >> beam.ParDo(_FindLinksFn(self._rules))
-        at_home = [calls | "SendCallsHome" >> beam.ParDo(_SendCallsHomeFn(self._rules))]
+        at_home = [calls | "SendCallsHome" >> beam.ParDo(_SendCallsHomeFn(self._rules, self._shards))]
         if self._prior is not None:
             prior = (
                 self._prior
@@ -92,8 +98,8 @@ class ResolveIdentities(beam.PTransform):
                 | "WindowPrior" >> window_by_arrival(self._window_seconds)
             )
             links = (links, prior | "SplitPrior" >> beam.ParDo(_SplitPriorFn())) | "AddPrior" >> beam.Flatten()
-            at_home.append(prior | "SendKnownHome" >> beam.ParDo(_SendKnownHomeFn()))
-        grown = links | "GrowGraph" >> GrowGraph(self._rules, self._window_seconds)
+            at_home.append(prior | "SendKnownHome" >> beam.ParDo(_SendKnownHomeFn(self._shards)))
+        grown = links | "GrowGraph" >> GrowGraph(self._rules, self._shards, self._window_seconds)
         at_home.append(
             grown.belongings
             | "WindowBelongings" >> window_by_arrival(self._window_seconds)
@@ -192,15 +198,16 @@ class _DatePriorFn(beam.DoFn):
 
 
 class _SendCallsHomeFn(beam.DoFn):
-    def __init__(self, rules: IdentityRules) -> None:
+    def __init__(self, rules: IdentityRules, shards: int) -> None:
         self._rules = rules
+        self._shards = shards
 
     def process(self, block: CallBlock) -> Iterator[tuple[int, HomeBlock]]:
         set_callers(block.calls, self._rules)
-        shards: dict[int, list[SegmentCall]] = {}
+        homes: dict[int, list[SegmentCall]] = {}
         for call in block.calls:
-            shards.setdefault(home_shard(_caller(call)), []).append(call)
-        for shard, calls in shards.items():
+            homes.setdefault(home_shard(_caller(call), self._shards), []).append(call)
+        for shard, calls in homes.items():
             yield shard, HomeBlock(calls)
 
 
@@ -210,12 +217,15 @@ class _SendBelongingsHomeFn(beam.DoFn):
 
 
 class _SendKnownHomeFn(beam.DoFn):
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
     def process(self, block: PriorBlock) -> Iterator[tuple[int, HomeBlock]]:
-        shards: dict[int, list[KnownIdentity]] = {}
+        homes: dict[int, list[KnownIdentity]] = {}
         for known in block.known:
             node = known.workspace_id, known.identifier_type, known.identifier
-            shards.setdefault(home_shard(node), []).append(known)
-        for shard, identities in shards.items():
+            homes.setdefault(home_shard(node, self._shards), []).append(known)
+        for shard, identities in homes.items():
             yield shard, HomeBlock([], b"", identities)
 
 
@@ -224,13 +234,13 @@ def _caller(call: SegmentCall) -> Node:
     return call.workspace_id, call.identifier_type or "", call.identifier or call.message_id
 
 
-_PUBLISHED: LogCache[PublishedIdentities] = LogCache(capacity=4096)
+_PUBLISHED: LogCache[tuple[PublishedIdentities, LogSize]] = LogCache(capacity=4096)
 
 
 class _ResolveAtHomeFn(beam.DoFn):
     """Remembers, per shard and for ever, what `identities` says of each identifier: people come back after years.
 
-    Nobody forgets it; a record a change, and changes of one identifier are few.
+    Nobody forgets it, but the log is condensed to one record an identifier whenever it has doubled.
     """
 
     PUBLISHED = BagStateSpec("published", BytesCoder())
@@ -250,10 +260,11 @@ class _ResolveAtHomeFn(beam.DoFn):
         CallBlock | TaggedOutput[Literal["identities"], TableRows] | TaggedOutput[Literal["dead_letters"], DeadLetter]
     ]:
         blocks = list(home[1])
-        published = _PUBLISHED.take(token, log, _recall_published)
+        memory = _PUBLISHED.take(token, log, _recall_published)
+        published, size = memory
         news = published.recognise(known for block in blocks for known in block.known)
         facts = decode_facts(block.facts for block in blocks if block.facts)
-        changes = published.publish((fact for fact in facts if isinstance(fact, Belongs)), timestamp.micros)
+        changes = published.publish(facts, timestamp.micros)
         news += changes.published
         calls = [call for block in blocks for call in block.calls]
         resolved = resolve_callers(calls, lambda call: published.find_person(_caller(call)))
@@ -275,12 +286,15 @@ class _ResolveAtHomeFn(beam.DoFn):
         self._merges.inc(len(changes.merges))
         if news:
             log.add(encode_facts(news))
-            _PUBLISHED.put(token, published)
+            if size.grow(len(news)):
+                rewrite(log, published.records())
+                size.shrink(len(published.records()))
+            _PUBLISHED.put(token, memory)
         else:
-            _PUBLISHED.put_back(token, published)
+            _PUBLISHED.put_back(token, memory)
 
 
-def _recall_published(log: Iterable[bytes]) -> PublishedIdentities:
-    published = PublishedIdentities()
-    published.recall(fact for fact in decode_facts(log) if isinstance(fact, Published))
-    return published
+def _recall_published(log: Iterable[bytes]) -> tuple[PublishedIdentities, LogSize]:
+    published, records = PublishedIdentities(), decode_facts(log)
+    published.recall(fact for fact in records if isinstance(fact, Published))
+    return published, LogSize(len(records))

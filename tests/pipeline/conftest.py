@@ -2,6 +2,7 @@
 
 import pytest
 
+from transforms import cached_log
 from transforms.cached_log import LogCache
 
 
@@ -11,3 +12,4 @@ def state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.param == "rebuilt":
         monkeypatch.setattr(LogCache, "put", lambda self, token, value: token.write(b"nobody has this"))
         monkeypatch.setattr(LogCache, "put_back", lambda self, token, value: None)
+        monkeypatch.setattr(cached_log, "CONDENSE_RECORDS", 1)

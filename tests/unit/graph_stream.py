@@ -26,6 +26,7 @@ from transforms.logic.graph_steps import (
     MeetPartners,
     SettleNames,
     SpreadNames,
+    condense,
 )
 from transforms.logic.publish_identities import PublishedIdentities
 from transforms.logic.tell_links import tell_link, tell_prior
@@ -95,6 +96,7 @@ class GraphStream:
             facts_learned = decode_facts(self._logs[name])
             random.Random(len(facts_learned)).shuffle(facts_learned)
             step.recall(facts_learned)
+            self._logs[name] = [encode_facts(condense(self._makers[name](), facts_learned))]
         news = step.learn_all(decode_facts([encode_facts(facts)]))
         if news:
             self._logs[name].append(encode_facts(news))

@@ -34,6 +34,7 @@ from transforms.logic.graph_steps import (
     MeetPartners,
     SettleNames,
     SpreadNames,
+    condense,
 )
 from transforms.logic.publish_identities import PublishedIdentities
 from transforms.logic.tell_links import tell_link, tell_prior
@@ -136,7 +137,11 @@ class ScatteredGraph:
         step = self._steps.get(place)
         if step is None or self._random.random() < 0.2:
             step = self._steps[place] = self._make[name]()
-            step.recall(self._shuffled(decode_facts(self._logs[place])))
+            remembered = self._shuffled(decode_facts(self._logs[place]))
+            if self._random.random() < 0.5:
+                remembered = condense(self._make[name](), remembered)
+                self._logs[place] = [encode_facts(remembered)]
+            step.recall(remembered)
         news = step.learn_all(decode_facts([encode_facts(facts)]))
         if news:
             self._logs[place].append(encode_facts(news))

@@ -42,11 +42,6 @@ from transforms.logic.name_persons import name_node
 class GraphStep(ABC):
     """One step's memory of some of the nodes."""
 
-    remembered = 0
-    """How many facts its log holds."""
-    needed = 0
-    """How many of them were needed when the log was condensed last."""
-
     @abstractmethod
     def learn(self, fact: Any) -> Fact | None:
         """Learn a fact; what has to be remembered of it, None if it was known or implied."""

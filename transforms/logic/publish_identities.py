@@ -27,6 +27,10 @@ class PublishedIdentities:
     def __init__(self) -> None:
         self._published: dict[Node, Published] = {}
 
+    def records(self) -> list[Published]:
+        """The records that are enough to recall the rest: the latest of each identifier."""
+        return list(self._published.values())
+
     def recall(self, published: Iterable[Published]) -> None:
         """Learn again what was remembered, in any order."""
         for record in published:
