@@ -16,7 +16,7 @@ from apache_beam.runners.dataflow.internal import apiclient
 from google.auth.credentials import AnonymousCredentials
 
 from pipelines.runners import make_options
-from pipelines.segment_to_bigquery import build, read, write
+from pipelines.segment_to_bigquery import build, read, read_prior, write
 from pipelines.settings import UsageError, parse_settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,7 +36,7 @@ def build_pipeline(argv: list[str]) -> tuple[beam.Pipeline, PipelineOptions]:
     settings, beam_flags = parse_settings(argv)
     options = make_options(settings, beam_flags)
     pipeline = beam.Pipeline(options=options)
-    write(build(read(pipeline, settings), settings), settings)
+    write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     return pipeline, options
 
 
@@ -101,30 +101,35 @@ def test_what_travels_has_our_coders(job: Any) -> None:
         for transform in components.transforms.values()
         if transform.spec.urn == "beam:transform:group_by_key:v1" and not _is_beams_own(transform.unique_name + "/x")
     ]
-    names = {transform.unique_name for transform in grouped}
+    steps = ("Admit", "Meet", "Spread1", "Spread2", "Conclude", "Settle", "Follow", "Claim", "Hold")
+    hops = {f"ResolveIdentities/GrowGraph/{step}Gather" for step in steps}
 
-    assert names == {"ResolveIdentities/GroupWorkspace"}
+    assert {transform.unique_name for transform in grouped} == hops | {"ResolveIdentities/GatherHome"}
     for transform in grouped:
         coder = components.coders[components.pcollections[next(iter(transform.inputs.values()))].coder_id]
-        urns = [components.coders[part].spec.urn for part in coder.component_coder_ids]
-        assert urns[0] == "beam:coder:string_utf8:v1"
-        assert "StructCoder" in str(components.coders[coder.component_coder_ids[1]].spec.payload)
+        key, value = (components.coders[part] for part in coder.component_coder_ids)
+        assert key.spec.urn == "beam:coder:varint:v1"
+        if transform.unique_name in hops:
+            assert value.spec.urn == "beam:coder:bytes:v1"
+        else:
+            assert "StructCoder" in str(value.spec.payload)
 
 
 @pytest.mark.slow
 def test_state_is_keyed_by_a_fast_and_deterministic_coder(job: Any) -> None:
     components = job.proto_pipeline.components
     stateful = {
-        transform.unique_name.split("/")[1]: transform
+        transform.unique_name: transform
         for transform in components.transforms.values()
         if transform.spec.urn == "beam:transform:pardo:v1"
         and beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload).state_specs
         and not _is_beams_own(transform.unique_name + "/x")
     }
 
-    assert set(stateful) == {"DropSeen", "GrowGraph"}
-    coder = components.coders[components.pcollections[next(iter(stateful["DropSeen"].inputs.values()))].coder_id]
-    assert components.coders[coder.component_coder_ids[0]].spec.urn == "beam:coder:varint:v1"
+    assert len(stateful) == 11
+    for name, transform in stateful.items():
+        coder = components.coders[components.pcollections[next(iter(transform.inputs.values()))].coder_id]
+        assert components.coders[coder.component_coder_ids[0]].spec.urn == "beam:coder:varint:v1", name
 
 
 def test_the_pipelines_set_the_options_that_they_need() -> None:

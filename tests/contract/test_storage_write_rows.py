@@ -18,7 +18,7 @@ from transforms.logic.shape_rows import shape_call
 
 
 def shaped(call_type: str) -> tuple[str, Row]:
-    resolved = resolve_callers([parse(sent(call_type))], lambda identifier_type, identifier: "person")
+    resolved = resolve_callers([parse(sent(call_type))], lambda call: "person")
     call = shape_call(resolved.calls[0])
     return call.table, call.row
 

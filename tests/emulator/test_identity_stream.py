@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from google.cloud import bigquery
@@ -30,7 +31,7 @@ def calls(pubsub: RunningPubsub) -> Topic:
 
 
 @pytest.fixture
-def known(client: bigquery.Client, dataset: str) -> Callable[[str], list[tuple[object, ...]]]:
+def known(client: bigquery.Client, dataset: str) -> Callable[[str], list[tuple[Any, ...]]]:
     create_tables(client, dataset)
     return lambda sql: ask(client, dataset, sql)
 
@@ -44,7 +45,7 @@ def flags(calls: Topic, dataset: str, *more: str) -> list[str]:
 
 
 def test_a_month_of_anonymous_activity_is_the_persons_once_the_identify_is_written(
-    client: bigquery.Client, dataset: str, calls: Topic, known: Callable[[str], list[tuple[object, ...]]]
+    client: bigquery.Client, dataset: str, calls: Topic, known: Callable[[str], list[tuple[Any, ...]]]
 ) -> None:
     visits = [f"2026-01-{day:02}T12:00:00Z" for day in range(1, 31)]
 
@@ -64,7 +65,7 @@ def test_a_month_of_anonymous_activity_is_the_persons_once_the_identify_is_writt
 
 
 def test_a_merge_is_explained_and_leaves_as_an_identity_update(
-    client: bigquery.Client, dataset: str, calls: Topic, known: Callable[[str], list[tuple[object, ...]]]
+    client: bigquery.Client, dataset: str, calls: Topic, known: Callable[[str], list[tuple[Any, ...]]]
 ) -> None:
     updates = Topic("identity-updates")
     merges = "SELECT from_person_id, into_person_id, identifier, message_id FROM `{d}.identity_merges`"
@@ -96,7 +97,7 @@ def test_a_merge_is_explained_and_leaves_as_an_identity_update(
 
 
 def test_a_new_job_goes_on_where_the_last_one_stopped(
-    client: bigquery.Client, dataset: str, calls: Topic, known: Callable[[str], list[tuple[object, ...]]]
+    client: bigquery.Client, dataset: str, calls: Topic, known: Callable[[str], list[tuple[Any, ...]]]
 ) -> None:
     with start_program(*flags(calls, dataset)) as program:
         calls.publish(identify("m1", "u1", "old@example.com", anonymousId="a1", timestamp="2026-01-01T00:00:00Z"))
