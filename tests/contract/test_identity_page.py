@@ -31,7 +31,7 @@ SECTIONS = {
 
 IDENTITIES = "| identifier_type | identifier | person | linked_at |"
 ACTIVITIES = "| message_id | timestamp | identifier_type | identifier | person |"
-MERGES = "| reason | from_person | into_person | identifier | refused_identifier | message_id | at |"
+MERGES = "| reason | from_person | into_person | identifier | refused_identifier | message_id | timestamp |"
 STREAM_MERGES = "| message_id | from_person | into_person | identifier |"
 
 Rows = set[tuple[str, ...]]

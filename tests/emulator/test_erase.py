@@ -104,7 +104,8 @@ def people(client: bigquery.Client, dataset: str, tmp_path: Path) -> str:
     feed(dataset, tmp_path, *BOBS_CALLS[:2], line_of("track", messageId="n1", userId="u1"), workspace_id="other")
     rows = [row for payload in (*ANNS_LETTERS, *BOBS_LETTERS) for row in letter_rows(payload)]
     rows += letter_rows(b"{}", attributes={"who": "u-ann"})
-    merge = {"workspace_id": "default", "reason": "merged", "timestamp": "2026-01-01T00:00:00Z"}
+    at = "2026-01-01T00:00:00Z"
+    merge = {"workspace_id": "default", "reason": "merged", "timestamp": at, "recorded_at": at}
     merges = [
         {**merge, "from_person_id": "p1", "into_person_id": "p2", "identifier_type": "email", "identifier": "b@x.io"},
         {**merge, "reason": "too_many_emails", "identifier_type": "user_id", "identifier": "u-ann"},
@@ -455,7 +456,7 @@ def test_a_running_pipeline_hears_of_it(
         calls.publish(line_of("track", messageId="s3", userId="u-ann-2"))
         calls.publish(line_of("delete", messageId="s4", userId="u-carl", anonymousId="a-carl"))
         wait_until(program, lambda: accounted() == 4 + suppressed)
-        calls.publish(line_of("track", messageId="s5", userId="u8", anonymousId="a-carl"))
+        calls.publish(line_of("track", messageId="s5", userId="u-carl"))
         calls.publish(line_of("track", messageId="s6", userId="u7"))
         wait_until(program, lambda: accounted() == 6 + suppressed)
 
