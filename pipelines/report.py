@@ -127,7 +127,8 @@ def read_outcomes(result: Any) -> dict[str, int]:
         "written": counters.get("shape_rows/calls", 0),
         "duplicate": counters.get("dedupe_calls/duplicates", 0),
     }
-    if suppressed := counters.get("dedupe_calls/suppressed", 0):
+    suppressed = sum(counters.get(f"{step}/suppressed", 0) for step in ("dedupe_calls", "resolve_identities"))
+    if suppressed:
         ended["suppressed"] = suppressed
     refused = sum(counters.get(f"write_bigquery/refused_{table}", 0) for table in set(FACT_TABLES.values()))
     if refused:

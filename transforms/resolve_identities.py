@@ -163,6 +163,7 @@ class _ResolveCallersFn(beam.DoFn):
     def __init__(self, rules: IdentityRules) -> None:
         self._rules = rules
         self._counters = _Counters()
+        self._suppressed = Metrics.counter("resolve_identities", "suppressed")
 
     def process(
         self, block: CallBlock, persons: dict[str, Persons]
@@ -175,6 +176,7 @@ class _ResolveCallersFn(beam.DoFn):
         erased = {workspace_id: frozenset(each.erased) for workspace_id, each in persons.items() if each.erased}
         if erased:
             calls, suppressed = split_erased(calls, erased)
+            self._suppressed.inc(len(suppressed))
             for count in count_calls(suppressed, Outcome.SUPPRESSED).items():
                 counted: TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]] = TaggedOutput("counts", count)
                 yield counted

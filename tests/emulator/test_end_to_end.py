@@ -304,7 +304,7 @@ ONE_OF_EACH = (
     line("m4", "page"),
     line("m5", "screen"),
     line("m6", "alias"),
-    line("m7", "delete"),
+    line("m7", "delete", userId="somebody else"),
 )
 
 
@@ -381,6 +381,36 @@ def test_a_row_that_bigquery_refuses_is_a_dead_letter_and_its_call_is_not_writte
     }
     assert ask(client, dataset, "SELECT SUM(count) FROM `{d}.counts` WHERE type = 'group'") == [(2,)]
     assert "refused_by_bigquery" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_files_that_hold_an_erasure_request_write_nothing_of_that_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    email = {"context": {"traits": {"email": "ann@example.com"}}}
+    write_files(
+        tmp_path,
+        calls=b"\n".join(
+            [
+                line("m1", userId=None, anonymousId="a1"),
+                line("m2", "identify", anonymousId="a1"),
+                line("m3", userId="u3", anonymousId="a3", timestamp="2026-01-01T00:00:00Z"),
+                line("m4", "delete", anonymousId="a3"),
+                line("m5", userId="u5", **email),
+                line("m6", "identify", userId="u6", traits={"email": "bob@example.com"}),
+            ]
+        ),
+    )
+
+    out = to_parquet(tmp_path / "calls.jsonl", tmp_path / "out")
+
+    assert out.ids() == ["m3"]
+    assert out.ids("identifies") == ["m6"]
+    assert out.ids("erasure_requests") == ["m4"]
+    assert out.counts() == {("written", None): 3, ("suppressed", None): 3}
+    assert [identifier for (identifier,) in out.select("identifier", "identities")] == ["bob@example.com", "u6"]
+    assert "6 messages" in (summary := capsys.readouterr().err)
+    assert "suppressed" in summary
 
 
 # Pub/Sub to BigQuery
