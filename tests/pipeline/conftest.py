@@ -6,7 +6,7 @@ from transforms import cached_log
 from transforms.cached_log import LogCache
 
 
-@pytest.fixture(params=["cached", "rebuilt"])
+@pytest.fixture(params=["cached", pytest.param("rebuilt", marks=pytest.mark.slow)])
 def state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stories are told twice: by a worker that remembers, and by one that must rebuild all from its state each time."""
     if request.param == "rebuilt":

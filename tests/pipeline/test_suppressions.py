@@ -17,7 +17,7 @@ from tests.pipeline.stories import STREAMING, Told, arrive, read_lines, tell
 from transforms.logic.suppress_calls import hash_identifier
 from transforms.parse_calls import SHARDS
 
-pytestmark = pytest.mark.usefixtures("state")
+pytestmark = [pytest.mark.usefixtures("state"), pytest.mark.slow]
 
 TEN_MINUTES = replace(STREAMING, dedupe_horizon_seconds=600)
 TO_BIGQUERY = replace(STREAMING, output_dataset="my-project.segment")
