@@ -387,7 +387,7 @@ def test_a_row_that_bigquery_refuses_is_a_dead_letter_and_its_call_is_not_writte
 def test_files_that_hold_an_erasure_request_write_nothing_of_that_person(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    email = {"context": {"traits": {"email": "ann@example.com"}}}
+    context = {"traits": {"email": "ann@example.com"}}
     write_files(
         tmp_path,
         calls=b"\n".join(
@@ -396,7 +396,7 @@ def test_files_that_hold_an_erasure_request_write_nothing_of_that_person(
                 line("m2", "identify", anonymousId="a1"),
                 line("m3", userId="u3", anonymousId="a3", timestamp="2026-01-01T00:00:00Z"),
                 line("m4", "delete", anonymousId="a3"),
-                line("m5", userId="u5", **email),
+                line("m5", userId="u5", context=context),
                 line("m6", "identify", userId="u6", traits={"email": "bob@example.com"}),
             ]
         ),

@@ -23,6 +23,7 @@ from tests.unit.identity_histories import split_histories
 from tests.unit.identity_oracle import person_id_of, resolve
 from transforms.logic.read_timestamps import read_timestamp
 
+pytestmark = pytest.mark.slow
 remembered = pytest.mark.usefixtures("state")
 
 WORKSPACE = STREAMING.workspace_id
