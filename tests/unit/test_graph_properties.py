@@ -130,7 +130,7 @@ def test_no_order_no_repeat_and_no_split_changes_a_person(
 
 
 @pytest.mark.slow
-@settings(max_examples=3000)
+@settings(max_examples=700)
 @given(split_histories(some_calls(50)), RULES, streams)
 def test_no_order_no_repeat_and_no_split_changes_a_person_in_many_histories(
     split: Split, rules: IdentityRules, how: dict[str, object]

@@ -79,7 +79,7 @@ def test_no_delay_and_no_repeat_between_the_steps_changes_a_person(
 
 
 @pytest.mark.slow
-@settings(max_examples=3000)
+@settings(max_examples=700)
 @given(split_histories(some_calls(40)), scattered)
 def test_no_delay_and_no_repeat_between_the_steps_changes_a_person_in_many_histories(
     split: tuple[list[SegmentCall], list[list[SegmentCall]]], how: dict[str, int]

@@ -55,12 +55,14 @@ class PublishedIdentities:
         `facts` are of type `Belongs` and `Led`.
         """
         news: dict[Node, Belongs] = {}
-        leaders: list[Led] = []
+        leaders: list[Led | Belongs] = []
         for fact in facts:
             if isinstance(fact, Led):
                 leaders.append(fact)
                 continue
             assert isinstance(fact, Belongs)
+            if name_node(fact.node[0], fact.name) == fact.node:  # its visitors may be published already
+                leaders.append(fact)
             held = self._published.get(fact.node)
             if held is None or _is_news(fact.claim, fact.name, held.claim, held.name):
                 known = news.get(fact.node)
@@ -97,7 +99,7 @@ class PublishedIdentities:
         if is_change and node[1] != PERSON_ID:
             changes.identities.append(record)
 
-    def _lead(self, fact: Led, now: int, changes: Changes) -> None:
+    def _lead(self, fact: Led | Belongs, now: int, changes: Changes) -> None:
         """Others are called after the node, and it may be known already that all of them are to be called otherwise."""
         held = self._published.get(fact.node)
         led = person_id_of(fact.node[0], fact.name)
