@@ -15,11 +15,15 @@ setup(
     package_data={"schemas": ["tables/*.json", "views/*.sql", "identity_settings.toml"]},
     install_requires=[
         BEAM,
+        # Which user agents are programs: link scanners and previewers must not count as people.
+        "crawler-user-agents>=1.60",
         "google-cloud-bigquery>=3.30",
         "google-cloud-pubsub>=2.30",
         "msgspec>=0.19",
         "pyarrow>=17",
+        "requests>=2.32",
         "rich>=13",
+        "tenacity>=9",
     ],
     extras_require={
         # The local cloud. bqemulator runs on DuckDB and loads its spatial extension, which comes offline from PyPI

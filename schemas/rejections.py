@@ -30,6 +30,14 @@ class Reason(StrEnum):
     PREVIOUS_ID_REQUIRED = "previous_id_required"
     IDENTIFY_WITHOUT_EMAIL = "identify_without_email"
     REFUSED_BY_BIGQUERY = "refused_by_bigquery"
+    # of email logs, identity updates and the calls that are made of them
+    EMPTY_BATCH = "empty_batch"
+    UNKNOWN_PROVIDER = "unknown_provider"
+    UNKNOWN_EVENT = "unknown_event"
+    EVENT_NOT_REPORTED = "event_not_reported"
+    RECIPIENT_NOT_VALID = "recipient_not_valid"
+    IDENTITY_UPDATE_NOT_VALID = "identity_update_not_valid"
+    REFUSED_BY_SEGMENT = "refused_by_segment"
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict on the message, not an error of ours

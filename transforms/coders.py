@@ -8,12 +8,15 @@ from apache_beam.coders import RowCoder
 from apache_beam.coders.typecoders import registry
 
 from schemas.calls import CallBlock
+from schemas.email_logs import LogBlock
 from schemas.identities import LinkBlock, Persons, PriorBlock
 from schemas.identity_facts import HomeBlock
 from schemas.outcomes import OutcomeKey
+from schemas.outgoing_calls import OutgoingBlock
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
 
+_TRAVELLERS = (CallBlock, LinkBlock, PriorBlock, HomeBlock, Persons, DeadLetter, TableRows, LogBlock, OutgoingBlock)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -57,6 +60,6 @@ class StructCoder(beam.coders.Coder):
 
 def register_coders() -> None:
     """Tell Beam. Importing `transforms` does it."""
-    for struct_type in (CallBlock, LinkBlock, PriorBlock, HomeBlock, Persons, DeadLetter, TableRows):
+    for struct_type in _TRAVELLERS:
         registry.register_coder(struct_type, StructCoder)
     registry.register_coder(OutcomeKey, RowCoder)
