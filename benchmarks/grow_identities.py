@@ -37,7 +37,7 @@ from benchmarks.invent_graphs import SHAPES
 from benchmarks.measure_growth import BeamCosts, Growth, PersonsDiffer, measure_beam, measure_growth
 from benchmarks.report_costs import describe_machine
 from pipelines.runners import make_options
-from pipelines.settings import Settings
+from pipelines.settings import build_parser as build_pipeline_parser
 
 _COLUMNS = (
     "size", "links", "persons", "bounded us", "growth", "stream us", "growth", "again us", "bytes each",
@@ -61,7 +61,7 @@ def grow_identities(
 ) -> GrowthReport:
     """Measure them all. Raises `PersonsDiffer`."""
     # A local run's settings for this process, above all how rarely Python looks for garbage cycles.
-    make_options(Settings(input_subscription="projects/my-project/subscriptions/none", output_dir="out"), [])
+    make_options([], build_pipeline_parser(), streaming=True)
     measure_growth(shapes[0], min(1_000, *sizes), 1)  # imports and caches
     growths = []
     for shape in shapes:

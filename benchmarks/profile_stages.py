@@ -18,7 +18,7 @@ from apache_beam.metrics.monitoring_infos import extract_counter_value
 
 from pipelines.runners import make_options
 from pipelines.segment_to_bigquery import build, read, write
-from pipelines.settings import Settings
+from pipelines.settings import Settings, build_parser
 
 _EXECUTION_TIME = "beam:metric:ptransform_execution_time:total_msecs:v1"
 
@@ -26,7 +26,7 @@ _EXECUTION_TIME = "beam:metric:ptransform_execution_time:total_msecs:v1"
 def profile_stages(calls: Path, output: Path) -> tuple[float, dict[str, float]]:
     """Seconds of the whole run, and of each of the pipeline's steps."""
     settings = Settings(input_files=str(calls), output_dir=str(output))
-    options = make_options(settings, [])
+    options = make_options([], build_parser(), streaming=False)
     started = time.perf_counter()
     pipeline: Any = beam.Pipeline(options=options)
     write(build(read(pipeline, settings), settings), settings)

@@ -6,10 +6,15 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.clients import bigquery_client, find_columns
+from pipelines.email_settings import EmailSettings
 from pipelines.person_rows import find_file_columns, missing_column
 from pipelines.read_known import VIEW, VIEW_COLUMNS
-from pipelines.settings import PERSON_FILES, Settings, UsageError
-from pipelines.write_identity_updates import has_updates
+from pipelines.settings import PERSON_FILES, Settings
+from pipelines.usage import UsageError
+from pipelines.write_calls import CALLS_FOLDER, DEAD_LETTERS_FOLDER
+from pipelines.write_identity_updates import FOLDER
+from pipelines.write_key import SECRET_FLAG
+from pipelines.write_lines import has_lines
 from pipelines.write_parquet import has_parquet_files
 from schemas.tables import TABLES, load_table
 
@@ -25,7 +30,7 @@ def check_world(settings: Settings) -> None:
             _refuse_used(settings.output_dir)
         _check_output_dir(settings.output_dir)
     if settings.input_subscription is not None:
-        _check_subscription(settings.input_subscription)
+        _check_subscription("--input_subscription", settings.input_subscription)
     if settings.dead_letter_topic is not None:
         _check_topic("--dead_letter_topic", settings.dead_letter_topic)
     if settings.identity_topic is not None:
@@ -34,6 +39,36 @@ def check_world(settings: Settings) -> None:
         _check_persons(settings.warehouse_persons)
     if settings.output_dataset is not None:
         _check_dataset(settings.output_dataset)
+
+
+def check_email_world(settings: EmailSettings, local: bool) -> None:
+    """Raise `UsageError` with the first thing that is missing for email_logs_to_segment.
+
+    `local`: it runs in this process, which has the environment's write key.
+    """
+    for flag, pattern in (("--input_files", settings.input_files), ("--identity_files", settings.identity_files)):
+        if pattern is not None:
+            _check_files(flag, pattern)
+    if settings.output_dir is not None:
+        if settings.input_files is not None:
+            _refuse_lines(settings.output_dir)
+        _check_output_dir(settings.output_dir)
+    for flag, subscription in (
+        ("--input_subscription", settings.input_subscription),
+        ("--identity_subscription", settings.identity_subscription),
+    ):
+        if subscription is not None:
+            _check_subscription(flag, subscription)
+    for flag, topic in (
+        ("--output_topic", settings.output_topic),
+        ("--dead_letter_topic", settings.dead_letter_topic),
+    ):
+        if topic is not None:
+            _check_topic(flag, topic)
+    if settings.segment_endpoint is not None:
+        if settings.segment_write_key_secret is None and not local:
+            raise UsageError(f"workers elsewhere need {SECRET_FLAG}: they do not have this environment's write key")
+        settings.write_key_source.check()
 
 
 def _check_files(flag: str, pattern: str) -> list[str]:
@@ -87,7 +122,7 @@ def _ask_columns(flag: str, table: str) -> list[str]:
 
 def _refuse_used(output_dir: str) -> None:
     try:
-        is_used = has_updates(output_dir) or any(
+        is_used = has_lines(output_dir, FOLDER) or any(
             has_parquet_files(FileSystems.join(output_dir, table)) for table in TABLES
         )
     except Exception as error:
@@ -96,6 +131,18 @@ def _refuse_used(output_dir: str) -> None:
         raise UsageError(
             f"--output_dir: {output_dir!r} holds the files of an earlier run; name another folder or remove them, "
             "since both together would show every call twice"
+        )
+
+
+def _refuse_lines(output_dir: str) -> None:
+    try:
+        is_used = any(has_lines(output_dir, folder) for folder in (CALLS_FOLDER, DEAD_LETTERS_FOLDER))
+    except Exception as error:
+        raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None
+    if is_used:
+        raise UsageError(
+            f"--output_dir: {output_dir!r} holds the files of an earlier run; name another folder or remove them, "
+            "since both together would hold every call twice"
         )
 
 
@@ -109,11 +156,11 @@ def _check_output_dir(output_dir: str) -> None:
             raise UsageError(f"--output_dir: {output_dir!r} may not be written to")
 
 
-def _check_subscription(subscription: str) -> None:
+def _check_subscription(flag: str, subscription: str) -> None:
     import google.cloud.pubsub_v1 as pubsub_v1
 
     _ask_pubsub(
-        f"--input_subscription: {subscription!r}",
+        f"{flag}: {subscription!r}",
         pubsub_v1.SubscriberClient,
         lambda client: client.get_subscription(subscription=subscription, retry=None, timeout=_TIMEOUT_SECONDS),
     )

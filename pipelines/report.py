@@ -4,8 +4,9 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics.metric import MetricsFilter
@@ -14,9 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.table import Table
 
 from pipelines.read import BYTES_READ, UnreadableFileError
-from pipelines.settings import Settings
-from transforms.logic.shape_rows import FACT_TABLES
-from transforms.parse_calls import MostlyRejectedError
+from transforms.rejection_limit import MostlyRejectedError
 
 # The exit code of a run that its input stopped, not a bug.
 FAILED = 1
@@ -47,11 +46,27 @@ def _is_unexpected(record: logging.LogRecord) -> bool:
     return find_expected(error) is None
 
 
+class Reported(NamedTuple):
+    """What a report is about."""
+
+    program: str
+    input_files: str | None
+    input_subscription: str | None
+    outputs: dict[str, str | None]
+    """What it is -> where it is."""
+    unit: str
+    """What came in: `messages`."""
+    read_outcomes: Callable[[dict[str, int]], dict[str, int]]
+    """From counters, `namespace/name` -> value, to outcome -> how many ended so."""
+    describe: Callable[[dict[str, int]], list[str]]
+    """From counters to what else is worth a line."""
+
+
 class Report:
     """Progress on stderr for a run in this process (a bar on a terminal, else a line now and then), then a summary."""
 
-    def __init__(self, settings: Settings, local: bool) -> None:
-        self._settings = settings
+    def __init__(self, about: Reported, local: bool) -> None:
+        self._about = about
         self._local = local
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._stop = threading.Event()
@@ -59,10 +74,10 @@ class Report:
         self._started = time.monotonic()
 
     def __enter__(self) -> "Report":
-        if self._local and self._settings.input_files is not None:
+        if self._local and self._about.input_files is not None:
             self._thread.start()
         elif self._local:
-            self._console.print(f"Reading {self._settings.input_subscription}; Ctrl-C stops.", soft_wrap=True)
+            self._console.print(f"Reading {self._about.input_subscription}; Ctrl-C stops.", soft_wrap=True)
         if self._local:
             for logger in _BEAM_LOGGERS:
                 logger.addFilter(_is_unexpected)
@@ -80,34 +95,33 @@ class Report:
         if isinstance(cause, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         if cause is not None:
-            print(f"segment_to_bigquery: {cause}", file=sys.stderr)  # noqa: T201
+            print(f"{self._about.program}: {cause}", file=sys.stderr)  # noqa: T201
             sys.exit(FAILED)
 
     def finish(self, result: Any) -> None:
-        """Show how the messages ended, from the counters of a run that has finished."""
+        """Show how the input ended, from the counters of a run that has finished."""
         self.__exit__(None, None, None)
         if not self._local:
             return
-        ended = read_outcomes(result)
+        counters = read_counters(result)
+        ended = self._about.read_outcomes(counters)
         seconds = time.monotonic() - self._started
-        title = f"{sum(ended.values()):,} messages in {seconds:,.1f} s"
+        title = f"{sum(ended.values()):,} {self._about.unit} in {seconds:,.1f} s"
         table = Table(title=title, title_justify="left", min_width=len(title))
         table.add_column("outcome")
-        table.add_column("messages", justify="right")
+        table.add_column(self._about.unit, justify="right")
         for outcome, count in ended.items():
             table.add_row(outcome, f"{count:,}")
         self._console.print(table)
-        for line in describe_persons(result):
+        for line in self._about.describe(counters):
             self._console.print(line, soft_wrap=True)
-        for flag, where in (("Parquet", self._settings.output_dir), ("BigQuery", self._settings.output_dataset)):
+        for name, where in self._about.outputs.items():
             if where is not None:
-                self._console.print(f"{flag}: {where}", soft_wrap=True)
+                self._console.print(f"{name}: {where}", soft_wrap=True)
 
     def _show_progress(self) -> None:
         before = BYTES_READ.total
-        total = sum(
-            file.size_in_bytes for file in FileSystems.match([str(self._settings.input_files)])[0].metadata_list
-        )
+        total = sum(file.size_in_bytes for file in FileSystems.match([str(self._about.input_files)])[0].metadata_list)
         columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
         if not sys.stderr.isatty():
             while not self._stop.wait(10):
@@ -120,41 +134,8 @@ class Report:
                 progress.update(task, completed=BYTES_READ.total - before)
 
 
-def read_outcomes(result: Any) -> dict[str, int]:
-    """Outcome (rejected ones with their reason) -> messages, from the counters of a pipeline result."""
-    counters = _read_counters(result)
-    ended = {
-        "written": counters.get("shape_rows/calls", 0),
-        "duplicate": counters.get("dedupe_calls/duplicates", 0),
-    }
-    suppressed = sum(counters.get(f"{step}/suppressed", 0) for step in ("dedupe_calls", "resolve_identities"))
-    if suppressed:
-        ended["suppressed"] = suppressed
-    refused = sum(counters.get(f"write_bigquery/refused_{table}", 0) for table in set(FACT_TABLES.values()))
-    if refused:
-        ended["written"] -= refused
-        ended["rejected: refused_by_bigquery"] = refused
-    for key, count in sorted(counters.items()):
-        name = key.split("/")[1]
-        if name.startswith("rejected_") and count:
-            ended[f"rejected: {name.removeprefix('rejected_')}"] = count
-    return ended
-
-
-def describe_persons(result: Any) -> list[str]:
-    """What was read of persons before the first call, a line a fact, from the counters of a pipeline result."""
-    counters = _read_counters(result)
-    facts = {
-        "read_persons/emails_with_a_person": "emails to which the warehouse gives a person",
-        "read_persons/conflicting_emails": "emails to which the warehouse gives several persons, of which none is used "
-        "(warehouse_conflict in identity_merges)",
-        "read_persons/skipped_rows": "rows of the warehouse without a usable email or person_id, skipped",
-        "read_known/identities": "identities known from earlier jobs",
-    }
-    return [f"{text}: {counters[key]:,}" for key, text in facts.items() if counters.get(key)]
-
-
-def _read_counters(result: Any) -> dict[str, int]:
+def read_counters(result: Any) -> dict[str, int]:
+    """`namespace/name` -> value, of a pipeline result."""
     counters: dict[str, int] = {}
     for counter in result.metrics().query(MetricsFilter())["counters"]:
         key = f"{counter.key.metric.namespace}/{counter.key.metric.name}"

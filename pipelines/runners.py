@@ -7,6 +7,7 @@ that the switch falls back to. Every other runner gets what it is given.
 
 import gc
 import logging
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,17 +17,19 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
 
 from pipelines.local_streaming import prepare_streaming
-from pipelines.settings import Settings, UsageError, build_parser, suggest_flag
+from pipelines.usage import UsageError, suggest_flag
 
 _LOCAL = ("", "DirectRunner")
 FNAPI_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 STREAMING_RUNNER = "BundleBasedDirectRunner"
 
 
-def make_options(settings: Settings, beam_flags: Sequence[str]) -> PipelineOptions:
-    """The pipeline's options. Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it."""
-    _refuse_unknown(beam_flags)
-    streaming = settings.input_subscription is not None
+def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, streaming: bool) -> PipelineOptions:
+    """The pipeline's options, from the flags that are not ours.
+
+    Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it.
+    """
+    _refuse_unknown(beam_flags, ours)
     options = PipelineOptions(list(beam_flags), streaming=streaming)
     standard = options.view_as(StandardOptions)
     if (standard.runner or "") in _LOCAL:
@@ -58,14 +61,14 @@ def _check_runner(name: str) -> None:
         ) from None
 
 
-def _refuse_unknown(beam_flags: Sequence[str]) -> None:
+def _refuse_unknown(beam_flags: Sequence[str], our_parser: ArgumentParser) -> None:
     parser: Any = pipeline_options._BeamArgumentParser(allow_abbrev=False, conflict_handler="resolve", add_help=False)
     for group in _all_subclasses(PipelineOptions):
         group._add_argparse_args(parser)
     parser.error = _raise_usage_error
     _, unknown = parser.parse_known_args(list(beam_flags))
     if unknown:
-        ours = [option for action in build_parser()._actions for option in action.option_strings]
+        ours = [option for action in our_parser._actions for option in action.option_strings]
         known = ours + [option for action in parser._actions for option in action.option_strings]
         raise UsageError(suggest_flag(unknown[0], known))
 

@@ -16,13 +16,16 @@ from pipelines.read import ReadFiles, ReadSubscription
 from pipelines.read_known import ReadKnownIdentities
 from pipelines.read_persons import ReadWarehousePersons
 from pipelines.read_suppressions import AddSuppressions
-from pipelines.report import Report
+from pipelines.report import Report, Reported
+from pipelines.report_calls import describe_persons, read_outcomes
 from pipelines.runners import is_local, make_options
-from pipelines.settings import Settings, UsageError, fail, parse_settings
+from pipelines.settings import PROGRAM, Settings, build_parser, parse_settings
+from pipelines.usage import UsageError, fail
 from pipelines.version import pipeline_version
 from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, FailIfRefused, WriteBigQuery
 from pipelines.write_dead_letters import PublishDeadLetters
-from pipelines.write_identity_updates import PublishIdentityUpdates, WriteIdentityUpdates, complete_updates
+from pipelines.write_identity_updates import FOLDER, PublishIdentityUpdates, WriteIdentityUpdates
+from pipelines.write_lines import complete_lines
 from pipelines.write_parquet import WriteParquet, complete_folders
 from transforms.count_outcomes import CountDeadLetters, CountOutcomes
 from transforms.dedupe_calls import DedupeCalls
@@ -141,24 +144,37 @@ def run(argv: Sequence[str]) -> int:
     """Parse the command line, check the world, run the pipeline; the exit code."""
     try:
         settings, beam_flags = parse_settings(argv)
-        options = make_options(settings, beam_flags)
+        options = make_options(beam_flags, build_parser(), streaming=settings.input_subscription is not None)
         use_emulators(settings.output_dataset)
         check_world(settings)
         pipeline = beam.Pipeline(options=options)
         write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     except UsageError as error:
-        fail(error)
+        fail(PROGRAM, error)
     try:
-        with Report(settings, is_local(options)) as report:
+        with Report(_reported(settings), is_local(options)) as report:
             result = pipeline.run()
             result.wait_until_finish()
             if settings.output_dir is not None:
                 complete_folders(settings.output_dir)
-                complete_updates(settings.output_dir)
+                complete_lines(settings.output_dir, FOLDER)
             report.finish(result)
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+def _reported(settings: Settings) -> Reported:
+    outputs = {"Parquet": settings.output_dir, "BigQuery": settings.output_dataset}
+    return Reported(
+        PROGRAM,
+        settings.input_files,
+        settings.input_subscription,
+        outputs,
+        "messages",
+        read_outcomes,
+        describe_persons,
+    )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """The command line of segment_to_bigquery: what can be set, what it means, and what is refused."""
 
 import argparse
-import difflib
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from pipelines.identity_settings import IdentitySettingsError, read_identity_settings
+from pipelines.usage import UsageError, UsageParser, check_percent, check_resource, check_workspace
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from schemas.tables import check_dataset
 from transforms.logic.parse_call import MAX_CALL_BYTES
+
+PROGRAM = "segment_to_bigquery"
 
 DAY_SECONDS = 24 * 3600
 MAX_HORIZON_DAYS = 30
@@ -25,13 +25,6 @@ PERSON_FILES = (".csv", ".jsonl", ".jsonl.gz", ".parquet")
 
 # https://cloud.google.com/bigquery/docs/tables#table_naming, without the characters that only quoted names may have.
 _TABLE = re.compile(r"[\w-]{1,1024}")
-
-# What Beam's Pub/Sub reader and writer take for a project (apache_beam.io.gcp.pubsub).
-_PROJECT = re.compile(r"[a-z][-a-z0-9:.]{4,61}[a-z0-9]")
-
-
-class UsageError(Exception):
-    """The user's mistake, in one line that says what, where and how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +57,15 @@ class Settings:
             raise UsageError("give exactly one input: --input_subscription or --input_files")
         if self.output_dataset is None and self.output_dir is None:
             raise UsageError("give at least one output: --output_dataset or --output_dir")
-        _check_resource("--input_subscription", self.input_subscription, "subscriptions")
-        _check_resource("--dead_letter_topic", self.dead_letter_topic, "topics")
-        _check_resource("--identity_topic", self.identity_topic, "topics")
+        check_resource("--input_subscription", self.input_subscription, "subscriptions")
+        check_resource("--dead_letter_topic", self.dead_letter_topic, "topics")
+        check_resource("--identity_topic", self.identity_topic, "topics")
         if self.output_dataset is not None:
             try:
                 check_dataset(self.output_dataset)
             except ValueError as error:
                 raise UsageError(f"--output_dataset: {error}") from None
-        if not self.workspace_id or not self.workspace_id.isprintable():
-            raise UsageError("--workspace_id is empty or has characters that cannot be printed")
+        check_workspace(self.workspace_id)
         if not 1 <= self.dedupe_horizon_seconds <= MAX_HORIZON_DAYS * DAY_SECONDS:
             raise UsageError(f"--dedupe_horizon_seconds lies between 1 and {MAX_HORIZON_DAYS * DAY_SECONDS}, 30 days")
         if self.window_seconds < 1:
@@ -82,8 +74,7 @@ class Settings:
             raise UsageError(f"--identity_shards lies between 1 and {MAX_SHARDS:,}")
         if self.max_call_bytes < 1:
             raise UsageError("--max_call_bytes is at least 1")
-        if not 0 < self.max_rejected_percent <= 100:
-            raise UsageError("--max_rejected_percent lies above 0 and up to 100")
+        check_percent("--max_rejected_percent", self.max_rejected_percent)
         if self.bigquery_method == "FILE_LOADS" and self.input_subscription is not None:
             raise UsageError("--bigquery_method FILE_LOADS gives no refused rows back: use it for --input_files only")
         if self.person_source == "warehouse" and self.warehouse_persons is None:
@@ -94,20 +85,13 @@ class Settings:
             _check_persons(self.warehouse_persons)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The flags; all others go to Beam's runner."""
-    parser = _Parser(
-        prog="python -m pipelines.segment_to_bigquery",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Read Segment calls, validate and de-duplicate them, resolve who each is from, and write the\n"
+    parser = UsageParser(
+        PROGRAM,
+        "Read Segment calls, validate and de-duplicate them, resolve who each is from, and write the\n"
         "tables of people, activities and groups. From files it ends with the files; from Pub/Sub it runs on.",
-        epilog="""examples:
+        """examples:
   calls in a file to Parquet files, with nothing else running:
     python -m pipelines.segment_to_bigquery --input_files 'calls.jsonl' --output_dir out
 
@@ -219,19 +203,6 @@ def parse_settings(argv: Sequence[str]) -> tuple[Settings, list[str]]:
     return Settings(**flags, identity_rules=rules), beam_flags
 
 
-def fail(error: UsageError) -> NoReturn:
-    """Say what is wrong in one line and end with exit code 2."""
-    print(f"segment_to_bigquery: {error}  (--help shows every flag)", file=sys.stderr)  # noqa: T201
-    sys.exit(2)
-
-
-def suggest_flag(unknown: str, known: Sequence[str]) -> str:
-    """A sentence that refuses a flag, with the one that was probably meant."""
-    name = unknown.split("=")[0]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")
-
-
 def _check_persons(source: str) -> None:
     if source.endswith(PERSON_FILES):
         return
@@ -245,13 +216,3 @@ def _check_persons(source: str) -> None:
             f"--warehouse_persons {source!r} is neither a file that ends in {', '.join(PERSON_FILES[:-1])} or "
             f"{PERSON_FILES[-1]} nor a table PROJECT.DATASET.TABLE"
         )
-
-
-def _check_resource(flag: str, name: str | None, kind: str) -> None:
-    if name is None:
-        return
-    parts = name.split("/")
-    if len(parts) != 4 or parts[0] != "projects" or parts[2] != kind or not all(parts):
-        raise UsageError(f"{flag} {name!r} is not of the form projects/PROJECT/{kind}/NAME")
-    if not _PROJECT.fullmatch(parts[1]):
-        raise UsageError(f"{flag}: {parts[1]!r} is no project id: 6 to 63 lower-case letters, digits and hyphens")

@@ -13,7 +13,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.timestamp import Timestamp
 
-from pipelines.settings import UsageError
+from pipelines.usage import UsageError
 from schemas.outcomes import Outcome, OutcomeKey, outcome_key
 from schemas.rejections import DeadLetter, Reason
 from schemas.rows import Row, TableRows

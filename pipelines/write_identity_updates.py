@@ -1,21 +1,15 @@
 """Identity updates, which tell other systems who is who: to a Pub/Sub topic, or as lines of JSON to files."""
 
-import uuid
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import apache_beam as beam
 import msgspec
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.gcp.pubsub import PubsubMessage, WriteToPubSub
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
-from apache_beam.transforms.window import GlobalWindow, GlobalWindows
-from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines.write_dead_letters import cut_attribute
-from pipelines.write_parquet import HIDDEN, ShowFileFn, has_files, make_folder
+from pipelines.write_lines import WriteLines
 from schemas.identity_updates import IdentityUpdate
 from schemas.rows import TableRows
 from transforms.logic.shape_identity_update import shape_identity_update
@@ -23,7 +17,6 @@ from transforms.logic.shape_identity_update import shape_identity_update
 FOLDER = "identity_updates"
 """The sub-folder of --output_dir. No table is called so."""
 
-_MIME_TYPE = "application/x-ndjson"
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -45,10 +38,7 @@ class PublishIdentityUpdates(beam.PTransform):
 
 
 class WriteIdentityUpdates(beam.PTransform):
-    """Write updates to `DIR/identity_updates/part-ID.jsonl`.
-
-    As with WriteParquet a file is hidden until it is whole and committed: a bundle that is tried again shows it once.
-    """
+    """Write updates to `DIR/identity_updates/part-ID.jsonl`."""
 
     def __init__(self, output_dir: str) -> None:
         super().__init__()
@@ -58,25 +48,10 @@ class WriteIdentityUpdates(beam.PTransform):
         """Apply it to a PCollection of `TableRows`, of which `identities` are written; gives the paths of the files."""
         files: PCollection = (
             rows
-            | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
-            | "WriteHidden" >> beam.ParDo(_WriteHiddenFn(self._output_dir))
-            | "CommitFiles" >> beam.Reshuffle()
-            | "ShowFiles" >> beam.ParDo(ShowFileFn())
+            | "EncodeUpdates" >> beam.ParDo(_EncodeUpdatesFn())
+            | "WriteUpdates" >> WriteLines(self._output_dir, FOLDER)
         )
         return files
-
-
-def complete_updates(output_dir: str) -> None:
-    """Write an empty file if there were no updates: who reads `*.jsonl` after a run finds one in any case."""
-    if not has_updates(output_dir):
-        folder = FileSystems.join(output_dir, FOLDER)
-        make_folder(folder)
-        _create_file(FileSystems.join(folder, "part-empty.jsonl")).close()
-
-
-def has_updates(output_dir: str) -> bool:
-    """Whether a run has written updates, or that there are none, below the folder."""
-    return has_files(FileSystems.join(output_dir, FOLDER), "*.jsonl")
 
 
 def address_update(update: IdentityUpdate) -> PubsubMessage:
@@ -103,32 +78,12 @@ class _AddressUpdateFn(beam.DoFn):
             yield address_update(update)
 
 
-def _create_file(path: str) -> Any:
-    return FileSystems.create(path, mime_type=_MIME_TYPE, compression_type=CompressionTypes.UNCOMPRESSED)
-
-
-class _WriteHiddenFn(beam.DoFn):
-    """One file a bundle, if the bundle has updates."""
-
-    def __init__(self, output_dir: str) -> None:
-        self._folder = FileSystems.join(output_dir, FOLDER)
+class _EncodeUpdatesFn(beam.DoFn):
+    def __init__(self) -> None:
         self._updates = Metrics.counter("write_identity_updates", "written")
 
-    def start_bundle(self) -> None:
-        self._path: str | None = None
-
-    def process(self, rows: TableRows) -> Iterable[str]:
-        lines = [_ENCODER.encode(update) + b"\n" for update in _shape_updates(rows)]
-        if lines and self._path is None:
-            make_folder(self._folder)
-            self._path = FileSystems.join(self._folder, f".part-{uuid.uuid4().hex}.jsonl{HIDDEN}")
-            self._file = _create_file(self._path)
+    def process(self, rows: TableRows) -> Iterator[list[bytes]]:
+        lines = [_ENCODER.encode(update) for update in _shape_updates(rows)]
+        self._updates.inc(len(lines))
         if lines:
-            self._file.write(b"".join(lines))
-            self._updates.inc(len(lines))
-        return ()
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        if self._path is not None:
-            self._file.close()
-            yield WindowedValue(self._path, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+            yield lines

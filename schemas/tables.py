@@ -37,7 +37,9 @@ VIEWS: tuple[str, ...] = (
     "groups",
     "group_memberships",
     "audiences",
+    "email_activities",
     "email_engagement",
+    "email_links",
 )
 """Every view's name; each has a file `views/NAME.sql`. A view reads tables and views before it, never one after it."""
 

@@ -8,6 +8,8 @@ from apache_beam.coders import RowCoder
 from apache_beam.coders.typecoders import registry
 
 from schemas.calls import CallBlock
+from schemas.email_calls import EmailCallBlock
+from schemas.email_histories import PersonBlock
 from schemas.email_logs import LogBlock
 from schemas.identities import LinkBlock, Persons, PriorBlock
 from schemas.identity_facts import HomeBlock
@@ -16,7 +18,19 @@ from schemas.outgoing_calls import OutgoingBlock
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
 
-_TRAVELLERS = (CallBlock, LinkBlock, PriorBlock, HomeBlock, Persons, DeadLetter, TableRows, LogBlock, OutgoingBlock)
+_TRAVELLERS = (
+    CallBlock,
+    LinkBlock,
+    PriorBlock,
+    HomeBlock,
+    Persons,
+    DeadLetter,
+    TableRows,
+    LogBlock,
+    PersonBlock,
+    EmailCallBlock,
+    OutgoingBlock,
+)
 _ENCODER = msgspec.msgpack.Encoder()
 
 

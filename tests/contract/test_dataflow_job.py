@@ -17,7 +17,8 @@ from google.auth.credentials import AnonymousCredentials
 
 from pipelines.runners import make_options
 from pipelines.segment_to_bigquery import build, read, read_prior, write
-from pipelines.settings import UsageError, parse_settings
+from pipelines.settings import build_parser, parse_settings
+from pipelines.usage import UsageError
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN_STEPS = Path(__file__).parent / "step_names.txt"
@@ -34,7 +35,7 @@ LAUNCH = [
 
 def build_pipeline(argv: list[str]) -> tuple[beam.Pipeline, PipelineOptions]:
     settings, beam_flags = parse_settings(argv)
-    options = make_options(settings, beam_flags)
+    options = make_options(beam_flags, build_parser(), streaming=settings.input_subscription is not None)
     pipeline = beam.Pipeline(options=options)
     write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     return pipeline, options
@@ -134,7 +135,7 @@ def test_state_is_keyed_by_a_fast_and_deterministic_coder(job: Any) -> None:
 
 def test_the_pipelines_set_the_options_that_they_need() -> None:
     settings, beam_flags = parse_settings(LAUNCH)
-    options = make_options(settings, beam_flags)
+    options = make_options(beam_flags, build_parser(), streaming=settings.input_subscription is not None)
 
     assert options.view_as(StandardOptions).streaming
     assert not options.view_as(SetupOptions).save_main_session

@@ -12,7 +12,8 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
 from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
-from pipelines.write_identity_updates import WriteIdentityUpdates, complete_updates, has_updates
+from pipelines.write_identity_updates import FOLDER, WriteIdentityUpdates
+from pipelines.write_lines import complete_lines, has_lines
 from schemas.rows import TableRows
 from tests.unit.test_shape_identity_update import identity
 
@@ -41,7 +42,7 @@ def test_files_hold_each_update_once(tmp_path: Path) -> None:
     run(beam.Create([updates(number) for number in range(5)] + [MERGES]), tmp_path, streaming=False)
 
     assert lines(tmp_path) == ["u0", "u1", "u2", "u3", "u4"]
-    assert has_updates(str(tmp_path))
+    assert has_lines(str(tmp_path), FOLDER)
 
 
 def test_a_stream_shows_each_bundle_and_what_is_late(tmp_path: Path) -> None:
@@ -61,19 +62,19 @@ def test_a_stream_shows_each_bundle_and_what_is_late(tmp_path: Path) -> None:
 def test_without_updates_there_is_no_file_until_the_run_is_completed(tmp_path: Path) -> None:
     nobody = TableRows("identities", [identity("anonymous_id", "a1")])
     run(beam.Create([MERGES, nobody]), tmp_path, streaming=False)
-    assert not has_updates(str(tmp_path))
+    assert not has_lines(str(tmp_path), FOLDER)
     assert not (tmp_path / "identity_updates").exists()
 
-    complete_updates(str(tmp_path))
+    complete_lines(str(tmp_path), FOLDER)
 
-    assert has_updates(str(tmp_path))
+    assert has_lines(str(tmp_path), FOLDER)
     assert [file.read_bytes() for file in (tmp_path / "identity_updates").iterdir()] == [b""]
 
 
 def test_completing_a_run_with_updates_adds_nothing(tmp_path: Path) -> None:
     run(beam.Create([updates(1)]), tmp_path, streaming=False)
 
-    complete_updates(str(tmp_path))
+    complete_lines(str(tmp_path), FOLDER)
 
     assert len(list((tmp_path / "identity_updates").iterdir())) == 1
 

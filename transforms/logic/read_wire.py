@@ -63,8 +63,7 @@ _ANY = msgspec.json.Decoder()
 
 def read_wire(payload: bytes) -> Wire:
     """The fields of a valid call: by the strict decoder, and what that refuses field by field, to name the reason."""
-    if payload.count(b"{") + payload.count(b"[") > MAX_NESTING and _nesting(payload) > MAX_NESTING:
-        raise Rejected(Reason.BAD_REQUEST, f"nested more than {MAX_NESTING} deep")
+    check_nesting(payload)
     try:
         if not payload.isascii():
             payload.decode()  # the decoder does not look into text that it skips or keeps raw
@@ -77,6 +76,12 @@ def read_wire(payload: bytes) -> Wire:
         raise Rejected(Reason.BAD_REQUEST, _describe_bad_json(error)) from None
     _require_fields(wire)
     return wire
+
+
+def check_nesting(payload: bytes) -> None:
+    """Reject what nests too deep to be decoded anywhere."""
+    if payload.count(b"{") + payload.count(b"[") > MAX_NESTING and _nesting(payload) > MAX_NESTING:
+        raise Rejected(Reason.BAD_REQUEST, f"nested more than {MAX_NESTING} deep")
 
 
 def _read_wire_by_field(payload: bytes) -> Wire:

@@ -1,0 +1,129 @@
+"""Calls to Segment: posted to its HTTP tracking API, in their order and at least once."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PCollection
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pipelines.segment_api import MAX_CALL_BYTES, Packer, SegmentApi, batch_url
+from pipelines.version import pipeline_version
+from pipelines.write_key import WriteKeySource
+from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
+from schemas.rejections import DeadLetter, Reason
+from transforms.logic.parse_call import peek_call
+from transforms.rejection_limit import MostlyRejectedError, find_limit
+
+STEP = "SendCalls"
+"""The step that the dead letters name."""
+
+
+class SendCalls(beam.PTransform):
+    """Send each call to Segment, and give what Segment refused.
+
+    At least once: a bundle that fails is sent again as a whole, with the same messageIds, by which Segment knows the
+    calls that it has. Requests fill up within a bundle and what is left goes out at its end, so nothing waits for
+    company. The order of the calls is kept within a bundle.
+
+    A bundle fails, and nothing of it is lost, if Segment cannot be reached for 15 minutes (`SegmentUnreachableError`),
+    if there is no write key (`NoWriteKeyError`), or if more than `max_rejected_percent` of the last 1,000 calls or more
+    were refused (`MostlyRejectedError`).
+    """
+
+    def __init__(self, endpoint: str, key_source: WriteKeySource, max_rejected_percent: float = 95.0) -> None:
+        """`endpoint` as https://api.segment.io. Raises ValueError if it is no such URL."""
+        super().__init__()
+        batch_url(endpoint)
+        self._arguments = endpoint, key_source, max_rejected_percent, f"segment-warehouse/{pipeline_version()}"
+
+    def expand(self, calls: PCollection) -> PCollection:
+        """Apply it to a PCollection of `OutgoingBlock`; gives `DeadLetter`s, in the global window."""
+        refused: PCollection = (
+            calls
+            | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
+            | "SendCall" >> beam.ParDo(_SendCallFn(*self._arguments))
+        )
+        return refused
+
+
+class _SendCallFn(beam.DoFn):
+    def __init__(self, endpoint: str, key_source: WriteKeySource, max_rejected_percent: float, user_agent: str) -> None:
+        self._endpoint = endpoint
+        self._key_source = key_source
+        self._max_rejected_percent = max_rejected_percent
+        self._user_agent = user_agent
+        self._delivered = Metrics.counter("send_calls", "delivered")
+        self._refused = Metrics.counter("send_calls", "refused")
+        self._requests = Metrics.counter("send_calls", "requests")
+        self._retries = Metrics.counter("send_calls", "retries")
+        self._too_large = Metrics.counter("send_calls", "too_large")
+
+    def setup(self) -> None:
+        self._api = SegmentApi(
+            self._endpoint,
+            self._key_source.read(),
+            user_agent=self._user_agent,
+            on_request=self._requests.inc,
+            on_retry=self._retries.inc,
+        )
+        self._limit = find_limit(f"{STEP} {self._endpoint}", self._max_rejected_percent)
+
+    def start_bundle(self) -> None:
+        self._packer = Packer()
+        self._timestamp = GlobalWindow().max_timestamp()
+
+    def process(self, block: OutgoingBlock, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[DeadLetter]:
+        self._timestamp = timestamp
+        for call in block.calls:
+            if len(call.payload) > MAX_CALL_BYTES:
+                self._too_large.inc()
+                detail = f"{len(call.payload):,} bytes; a call may have {MAX_CALL_BYTES:,}"
+                self._observe([call], detail)
+                yield _bury(call, Reason.TOO_LARGE, detail)
+            elif full := self._packer.add(call):
+                yield from self._send(full)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for letter in self._send(self._packer.take()):
+            yield WindowedValue(letter, self._timestamp, (GlobalWindow(),))
+
+    def teardown(self) -> None:
+        if hasattr(self, "_api"):  # setup may have found no key
+            self._api.close()
+
+    def _send(self, calls: Sequence[OutgoingCall]) -> Iterator[DeadLetter]:
+        for sent, refusal in self._api.send(calls):
+            self._observe(sent, refusal)
+            if refusal is None:
+                self._delivered.inc(len(sent))
+            else:
+                self._refused.inc(len(sent))
+                yield from (_bury(call, Reason.REFUSED_BY_SEGMENT, refusal) for call in sent)
+
+    def _observe(self, calls: Sequence[OutgoingCall], refusal: str | None) -> None:
+        try:
+            self._limit.observe(len(calls), 0 if refusal is None else len(calls))
+        except MostlyRejectedError:
+            raise MostlyRejectedError(
+                f"Segment refused more than {self._max_rejected_percent:g} % of the last calls "
+                f"(--max_rejected_percent), the last with: {refusal}. Are the endpoint and the write key right?"
+            ) from None
+
+
+def _bury(call: OutgoingCall, reason: Reason, detail: str) -> DeadLetter:
+    call_type, message_id = peek_call(call.payload)
+    return DeadLetter(
+        call.payload,
+        STEP,
+        reason.value,
+        detail,
+        time.time_ns() // 1000,
+        call.workspace_id,
+        type=call_type,
+        message_id=message_id,
+        source="",
+    )

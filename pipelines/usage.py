@@ -1,0 +1,68 @@
+"""What the command lines of both pipelines have in common: how flags are parsed, checked and refused."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+# What Beam's Pub/Sub reader and writer take for a project (apache_beam.io.gcp.pubsub).
+_PROJECT = re.compile(r"[a-z][-a-z0-9:.]{4,61}[a-z0-9]")
+
+
+class UsageError(Exception):
+    """The user's mistake, in one line that says what, where and how to mend it."""
+
+
+class UsageParser(argparse.ArgumentParser):
+    """Flags by their whole names; what cannot be parsed is a `UsageError`."""
+
+    def __init__(self, program: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=f"python -m pipelines.{program}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            description=description,
+            epilog=epilog,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse calls it."""
+        raise UsageError(message)
+
+
+def fail(program: str, error: UsageError) -> NoReturn:
+    """Say what is wrong in one line and end with exit code 2."""
+    print(f"{program}: {error}  (--help shows every flag)", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def suggest_flag(unknown: str, known: Sequence[str]) -> str:
+    """A sentence that refuses a flag, with the one that was probably meant."""
+    name = unknown.split("=")[0]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def check_resource(flag: str, name: str | None, kind: str) -> None:
+    """Raise `UsageError` unless it is a name of Pub/Sub or Secret Manager: projects/PROJECT/KIND/NAME."""
+    if name is None:
+        return
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "projects" or parts[2] != kind or not all(parts):
+        raise UsageError(f"{flag} {name!r} is not of the form projects/PROJECT/{kind}/NAME")
+    if not _PROJECT.fullmatch(parts[1]):
+        raise UsageError(f"{flag}: {parts[1]!r} is no project id: 6 to 63 lower-case letters, digits and hyphens")
+
+
+def check_workspace(workspace_id: str) -> None:
+    """Raise `UsageError` unless rows can carry it."""
+    if not workspace_id or not workspace_id.isprintable():
+        raise UsageError("--workspace_id is empty or has characters that cannot be printed")
+
+
+def check_percent(flag: str, percent: float) -> None:
+    """Raise `UsageError` unless it lies above 0 and up to 100."""
+    if not 0 < percent <= 100:
+        raise UsageError(f"{flag} lies above 0 and up to 100")

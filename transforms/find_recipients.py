@@ -1,0 +1,192 @@
+"""FindRecipients: log lines to the persons whom they are about, each line once."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from zlib import crc32
+
+import apache_beam as beam
+from apache_beam.coders import BytesCoder
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PCollection
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.utils.timestamp import Duration
+
+from schemas.email_histories import PersonBlock
+from schemas.email_logs import LogBlock
+from transforms.cached_log import LogCache
+from transforms.logic.find_recipients import (
+    AddressBook,
+    line_node,
+    set_persons,
+    settle_updates,
+    update_node,
+)
+
+MICROS_A_SECOND = 1_000_000
+
+
+class FindRecipients(beam.PTransform):
+    """Set the person of each line, by what identity updates say of its address, and tell persons what became of them.
+
+    In a stream each line comes out once, too: what repeats one that came less than the horizon before is dropped and
+    counted. Bounded input needs no memory: MarkFirstEvents sees all lines of a person at once. There all updates hold
+    from the beginning, and without updates nothing is shuffled.
+    """
+
+    def __init__(
+        self, shards: int, horizon_seconds: int, ttl_seconds: int | None = None, updates: PCollection | None = None
+    ) -> None:
+        super().__init__()
+        self._shards = shards
+        self._horizon_micros = horizon_seconds * MICROS_A_SECOND
+        self._ttl_micros = None if ttl_seconds is None else ttl_seconds * MICROS_A_SECOND
+        self._updates = updates
+
+    def expand(self, lines: PCollection) -> PCollection:
+        """Apply it to a PCollection of `LogBlock`; gives `tuple[int, PersonBlock]`, by the person's shard."""
+        blocks = lines
+        if self._updates is not None:
+            blocks = (lines, self._updates) | "AddUpdates" >> beam.Flatten()
+        elif lines.is_bounded:
+            lone: PCollection = lines | "SetPersons" >> beam.ParDo(_SetPersonFn(self._shards))
+            return lone
+        homes = blocks | "SendHome" >> beam.ParDo(_SendHomeFn(self._shards))
+        found: PCollection
+        if blocks.is_bounded:
+            found = (
+                homes | "GatherHome" >> beam.GroupByKey() | "FindInFiles" >> beam.ParDo(_FindInFilesFn(self._shards))
+            )
+        else:
+            find = _FindInStreamFn(self._shards, self._horizon_micros, self._ttl_micros)
+            found = homes | "FindInStream" >> beam.ParDo(find)
+        return found
+
+
+class _SetPersonFn(beam.DoFn):
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def process(self, block: LogBlock) -> Iterator[tuple[int, PersonBlock]]:
+        set_persons(block.lines, {})
+        yield from _spread_persons(PersonBlock(block.lines), self._shards)
+
+
+class _SendHomeFn(beam.DoFn):
+    """Lines to the shard of their address, updates to that of their identifier."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def process(self, block: LogBlock) -> Iterator[tuple[int, LogBlock]]:
+        homes: dict[int, LogBlock] = {}
+        for line in block.lines:
+            homes.setdefault(_shard(line_node(line), self._shards), LogBlock([], [])).lines.append(line)
+        for update in block.updates:
+            homes.setdefault(_shard(update_node(update), self._shards), LogBlock([], [])).updates.append(update)
+        yield from homes.items()
+
+
+class _FindInFilesFn(beam.DoFn):
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def process(self, group: tuple[int, Iterable[LogBlock]]) -> Iterator[tuple[int, PersonBlock]]:
+        blocks = list(group[1])
+        persons, users = settle_updates(update for block in blocks for update in block.updates)
+        yield from _spread_persons(PersonBlock([], users), self._shards)
+        for block in blocks:
+            set_persons(block.lines, persons)
+            yield from _spread_persons(PersonBlock(block.lines), self._shards)
+
+
+def _rebuild_book(log: Iterable[bytes]) -> AddressBook:
+    book = AddressBook()
+    book.replay(log)
+    return book
+
+
+_MEMORY: LogCache[AddressBook] = LogCache(capacity=4096)
+
+
+class _FindInStreamFn(beam.DoFn):
+    """Remembers an `AddressBook` a shard.
+
+    A line for the horizon after its arrival, and at most half of it longer: 24 bytes. What happened at an address for
+    the time to live after the last of it, for ever if there is none. Whose an identifier is, for ever. The timer
+    forgets, when the watermark has passed.
+    """
+
+    BOOK = BagStateSpec("book", BytesCoder())
+    TOKEN = ReadModifyWriteStateSpec("token", BytesCoder())
+    FORGET = TimerSpec("forget", TimeDomain.WATERMARK)
+
+    def __init__(self, shards: int, horizon_micros: int, ttl_micros: int | None) -> None:
+        self._shards = shards
+        self._horizon = Duration(micros=horizon_micros)
+        self._ttl = None if ttl_micros is None else Duration(micros=ttl_micros)
+        self._repeats = Metrics.counter("find_recipients", "duplicates")
+        self._moved = Metrics.counter("find_recipients", "moved_addresses")
+
+    def process(
+        self,
+        element: tuple[int, LogBlock],
+        timestamp: Any = beam.DoFn.TimestampParam,
+        log: Any = beam.DoFn.StateParam(BOOK),
+        token: Any = beam.DoFn.StateParam(TOKEN),
+        forget: Any = beam.DoFn.TimerParam(FORGET),
+    ) -> Iterator[tuple[int, PersonBlock]]:
+        book = _MEMORY.take(token, log, _rebuild_book)
+        if element[1].lines and not book.lines_remembered:
+            forget.set(timestamp + self._horizon)
+        found, record = book.find(element[1])
+        if record:
+            log.add(record)
+            _MEMORY.put(token, book)
+        else:
+            _MEMORY.put_back(token, book)
+        self._repeats.inc(found.repeats)
+        self._moved.inc(len(found.block.histories))
+        yield from _spread_persons(found.block, self._shards)
+
+    @on_timer(FORGET)
+    def forget_expired(
+        self,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        log: Any = beam.DoFn.StateParam(BOOK),
+        token: Any = beam.DoFn.StateParam(TOKEN),
+        forget: Any = beam.DoFn.TimerParam(FORGET),
+    ) -> None:
+        book = _MEMORY.take(token, log, _rebuild_book)
+        rest = book.forget_before(
+            (timestamp - self._horizon).micros, None if self._ttl is None else (timestamp - self._ttl).micros
+        )
+        log.clear()
+        log.add(rest)
+        _MEMORY.put(token, book)
+        if book.lines_remembered:
+            forget.set(timestamp + Duration(micros=self._horizon.micros // 2))
+
+
+def _spread_persons(block: PersonBlock, shards: int) -> Iterator[tuple[int, PersonBlock]]:
+    """What concerns each shard of persons."""
+    spread: dict[int, PersonBlock] = {}
+    for line in block.lines:
+        _of_person(spread, line.workspace_id, line.person_id or "", shards).lines.append(line)
+    for user in block.users:
+        _of_person(spread, user.workspace_id, user.person_id, shards).users.append(user)
+    for history in block.histories:
+        _of_person(spread, history.workspace_id, history.person_id, shards).histories.append(history)
+    yield from spread.items()
+
+
+def _of_person(spread: dict[int, PersonBlock], workspace_id: str, person_id: str, shards: int) -> PersonBlock:
+    shard = crc32(f"{workspace_id}\n{person_id}".encode()) % shards
+    block = spread.get(shard)
+    if block is None:
+        block = spread[shard] = PersonBlock([], [], [])
+    return block
+
+
+def _shard(node: tuple[str, ...], shards: int) -> int:
+    return crc32("\n".join(node).encode()) % shards

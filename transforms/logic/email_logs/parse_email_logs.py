@@ -1,0 +1,138 @@
+"""From a message's bytes to the lines of a log, and to the reasons why some of its events are none.
+
+Total: for any bytes, every event comes out once, as a line (as several, if it has several recipients) or rejected, and
+every line survives its coder.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.email_logs import LogLine
+from schemas.messages import Message
+from schemas.rejections import Reason, Rejected
+from transforms.logic.email_logs.amazon_ses import read_amazon_ses_event
+from transforms.logic.email_logs.mailgun import read_mailgun_event
+from transforms.logic.email_logs.own_log import read_common_own_line, read_own_line
+from transforms.logic.email_logs.postmark import read_postmark_event
+from transforms.logic.email_logs.read_log_fields import Arrival, decode_fields
+from transforms.logic.email_logs.recognise_provider import Provider, recognise_provider
+from transforms.logic.email_logs.sendgrid import read_common_sendgrid_event, read_sendgrid_event
+from transforms.logic.read_wire import check_nesting
+
+# Pub/Sub takes 10 MB a message (https://cloud.google.com/pubsub/quotas#resource_limits), and a provider's webhook is
+# published as it came: SendGrid alone posts up to about 1 MB at a time. So only a line of a file can be larger.
+MAX_LOG_BYTES = 10_000_000
+
+_READERS: Mapping[Provider, Callable[[Mapping[str, Any], Arrival], Iterator[LogLine]]] = {
+    Provider.OWN_LOG: read_own_line,
+    Provider.SENDGRID: read_sendgrid_event,
+    Provider.MAILGUN: read_mailgun_event,
+    Provider.POSTMARK: read_postmark_event,
+    Provider.AMAZON_SES: read_amazon_ses_event,
+}
+_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_WHITESPACE = b" \t\n\r"
+
+# A string that never ends takes all the rest with it.
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{},]', re.DOTALL)
+
+
+class RejectedLog(NamedTuple):
+    """An event that is no line, and why."""
+
+    payload: bytes
+    """The event as it was sent, without its neighbours: what is published again after a fix."""
+    verdict: Rejected
+
+
+class ParsedLogs(NamedTuple):
+    """What a message holds."""
+
+    lines: list[LogLine]
+    rejected: list[RejectedLog]
+
+
+def parse_email_logs(
+    message: Message, read_at: int, default_workspace_id: str, max_log_bytes: int = MAX_LOG_BYTES
+) -> ParsedLogs:
+    """Read one message: an event, or a JSON array of events, of any provider or several.
+
+    `read_at` (microseconds since 1970) is the arrival of a line of a file. The workspace is the attribute's, else the
+    line's own, else the default.
+    """
+    parsed = ParsedLogs([], [])
+    payload = message.payload
+    stated = message.attributes.get("workspace_id")
+    arrival = Arrival(
+        stated or default_workspace_id,
+        bool(stated),
+        read_at if message.published_at is None else message.published_at,
+    )
+    try:
+        if len(payload) > max_log_bytes:
+            raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a message may have {max_log_bytes:,}")
+        events = _split_batch(payload) if payload.lstrip(_WHITESPACE).startswith(b"[") else (payload,)
+    except Rejected as verdict:
+        parsed.rejected.append(RejectedLog(payload, verdict))
+        return parsed
+    for event in events:
+        try:
+            for line in _read_event(event, arrival):
+                parsed.lines.append(line)  # not extend: what came before a verdict stays
+        except Rejected as verdict:
+            parsed.rejected.append(RejectedLog(event, verdict))
+    return parsed
+
+
+def _read_event(payload: bytes, arrival: Arrival) -> Iterator[LogLine] | tuple[LogLine]:
+    """The lines of one event. Raises `Rejected`, at once or after some lines."""
+    check_nesting(payload)
+    if not payload.isascii():
+        try:
+            payload.decode()  # the decoder does not look into text that it skips
+        except UnicodeDecodeError:
+            raise Rejected(Reason.BAD_REQUEST, "the event is not UTF-8") from None
+    is_sendgrid = b'"sg_event_id"' in payload  # a guess: both readers look for themselves
+    line = (read_common_sendgrid_event if is_sendgrid else read_common_own_line)(payload, arrival)
+    if line is not None:
+        return (line,)
+    fields = decode_fields(payload, "the event")
+    provider = recognise_provider(fields)
+    if provider is None:
+        raise Rejected(Reason.UNKNOWN_PROVIDER, "the fields are those of no provider, nor of our own log")
+    return _READERS[provider](fields, arrival)
+
+
+def _split_batch(payload: bytes) -> list[bytes]:
+    """The elements of an array as they were sent, each malformed in itself or not."""
+    try:
+        events = [bytes(raw) for raw in _EVENTS.decode(payload)]
+    except (msgspec.DecodeError, RecursionError):  # some element is malformed, or nests too deep
+        events = _split_malformed(payload)
+        if not all(events):
+            raise Rejected(Reason.BAD_REQUEST, "the message is an array that is not JSON") from None
+    if not events:
+        raise Rejected(Reason.EMPTY_BATCH, "an array without events")
+    return events
+
+
+def _split_malformed(payload: bytes) -> list[bytes]:
+    """The elements of an array that no decoder takes, by its brackets and commas; one is empty if that cannot be."""
+    payload = payload.strip(_WHITESPACE)
+    events = []
+    depth, start = 0, 1
+    for token in _TOKENS.finditer(payload):
+        character = token[0][:1]
+        if character in b"[{":
+            depth += 1
+        elif character in b"]}":
+            depth -= 1
+        if depth == 0 or (depth == 1 and character == b","):
+            events.append(payload[start : token.start()].strip(_WHITESPACE))
+            start = token.end()
+            if depth == 0:
+                break
+    return events if depth == 0 and start == len(payload) and payload.endswith(b"]") else [b""]

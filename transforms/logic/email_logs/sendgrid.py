@@ -1,0 +1,164 @@
+"""Events of SendGrid's Event Webhook: https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from schemas.email_logs import EmailEvent, LogLine
+from schemas.rejections import Reason, Rejected
+from transforms.logic.email_logs.judge_user_agents import is_machine
+from transforms.logic.email_logs.read_log_fields import (
+    MIN_MILLISECONDS,
+    Arrival,
+    SenderFields,
+    Text,
+    digest_content,
+    make_line,
+    make_log_id,
+    read_epoch_time,
+    read_event_name,
+    read_name,
+    read_object,
+    read_recipient,
+    read_sender_fields,
+)
+from transforms.logic.email_logs.recognise_provider import Provider
+from transforms.logic.parse_call import normalise_email
+
+# A bounce of the type `blocked` is one too: the recipient's server refused the email.
+EVENTS = MappingProxyType(
+    {
+        "delivered": EmailEvent.DELIVERED.value,
+        "open": EmailEvent.OPENED.value,
+        "click": EmailEvent.CLICKED.value,
+        "bounce": EmailEvent.BOUNCED.value,
+        "spamreport": EmailEvent.REPORTED_AS_SPAM.value,
+        "unsubscribe": EmailEvent.UNSUBSCRIBED.value,
+        "group_unsubscribe": EmailEvent.UNSUBSCRIBED.value,
+    }
+)
+# On its way, never sent, or subscribed again; and what befell the account instead of an email.
+NOT_REPORTED = frozenset({"processed", "deferred", "dropped", "group_resubscribe", "account_status_change"})
+
+_ABSENT = msgspec.Raw()
+_MAX_SECONDS = MIN_MILLISECONDS - 1
+
+
+class _SendGridEvent(SenderFields, gc=False):
+    """Custom arguments stand at the top level, among SendGrid's own fields."""
+
+    event: str = ""
+    email: str | None = None
+    timestamp: int | None = None
+    sg_event_id: Text = None
+    sg_message_id: Text = None
+    smtp_id: str | None = msgspec.field(default=None, name="smtp-id")
+    url: Text = None
+    useragent: Text = None
+    ip: Text = None
+    sg_machine_open: bool | None = None
+    singlesend_id: Text = None
+    singlesend_name: Text = None
+    marketing_campaign_id: str | int | None = None
+    marketing_campaign_name: Text = None
+
+
+class _Marked(_SendGridEvent, gc=False):
+    """An event, and whether it has a field that leads elsewhere or deeper."""
+
+    record_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="RecordType")
+    event_data: msgspec.Raw = msgspec.field(default=_ABSENT, name="event-data")
+    event_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="eventType")
+    notification_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="notificationType")
+    unique_args: msgspec.Raw = _ABSENT
+    custom_args: msgspec.Raw = _ABSENT
+    newsletter: msgspec.Raw = _ABSENT
+
+
+_EVENT = msgspec.json.Decoder(_Marked)
+
+
+def read_common_sendgrid_event(payload: bytes, arrival: Arrival) -> LogLine | None:
+    """The line of a payload in UTF-8 in which every field is as it should be; None: look at them one by one."""
+    try:
+        event = _EVENT.decode(payload)
+    except ValueError:  # every error of the decoder is one
+        return None
+    seconds = event.timestamp
+    if (
+        event.sg_event_id is None
+        or event.event not in EVENTS
+        or seconds is None
+        or not 0 <= seconds <= _MAX_SECONDS
+        or event.record_type is not _ABSENT
+        or event.event_data is not _ABSENT
+        or event.event_type is not _ABSENT
+        or event.notification_type is not _ABSENT
+        or event.unique_args is not _ABSENT
+        or event.custom_args is not _ABSENT
+        or event.newsletter is not _ABSENT
+    ):
+        return None
+    email = normalise_email(event.email)
+    if email is None:
+        return None
+    log_id = make_log_id(Provider.SENDGRID, event.sg_event_id)
+    return _shape_event(event, EVENTS[event.event], arrival, log_id, email, seconds * 1_000_000)
+
+
+def read_sendgrid_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[LogLine]:
+    """The line that one event makes. Raises `Rejected` and names the field that makes none.
+
+    Events that are older than custom arguments at the top level have them in `unique_args`.
+    """
+    name = read_event_name(fields.get("event"), "event").lower()
+    if name in NOT_REPORTED:
+        raise Rejected(Reason.EVENT_NOT_REPORTED, f"SendGrid's {name}")
+    if name not in EVENTS:
+        raise Rejected(Reason.UNKNOWN_EVENT, "event is none of SendGrid's")
+    arguments = {**read_object(fields.get("unique_args")), **read_object(fields.get("custom_args")), **fields}
+    event = _SendGridEvent(
+        event=name,
+        sg_message_id=read_name(fields.get("sg_message_id")),
+        smtp_id=read_name(fields.get("smtp-id")),
+        url=read_name(fields.get("url")),
+        useragent=read_name(fields.get("useragent")),
+        ip=read_name(fields.get("ip")),
+        sg_machine_open=fields.get("sg_machine_open") is True,
+        singlesend_id=read_name(fields.get("singlesend_id")),
+        singlesend_name=read_name(fields.get("singlesend_name")),
+        marketing_campaign_id=read_name(fields.get("marketing_campaign_id"))
+        or read_name(read_object(fields.get("newsletter")).get("newsletter_id")),
+        marketing_campaign_name=read_name(fields.get("marketing_campaign_name")),
+    )
+    read_sender_fields(arguments, event)
+    email = read_recipient(fields.get("email"), "email")
+    at = read_epoch_time(fields.get("timestamp"), "timestamp")
+    event_id = read_name(fields.get("sg_event_id")) or digest_content(fields)
+    yield _shape_event(event, EVENTS[name], arrival, make_log_id(Provider.SENDGRID, event_id), email, at)
+
+
+def _shape_event(
+    event: _SendGridEvent, what: str, arrival: Arrival, log_id: str, email: str, at: int | None
+) -> LogLine:
+    if event.email_id is None:  # the id of the email, then of the servers it went through
+        event.email_id = (event.sg_message_id or "").partition(".")[0] or event.smtp_id or None
+    if event.campaign_id is None:
+        campaign_id = event.singlesend_id or event.marketing_campaign_id
+        event.campaign_id = None if campaign_id is None else str(campaign_id) or None
+    if event.campaign_name is None:
+        event.campaign_name = event.singlesend_name or event.marketing_campaign_name
+    return make_line(
+        arrival,
+        what,
+        log_id,
+        at,
+        email,
+        event,
+        event.url if what == "clicked" else None,
+        event.useragent,
+        event.ip,
+        (what == "opened" and event.sg_machine_open is True) or is_machine(what, event.useragent),
+    )

@@ -1,0 +1,279 @@
+"""Whose an email address is, and what moves along when it becomes another person's."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from schemas.email_histories import KnownUser, MovedHistory, PersonBlock
+from schemas.email_logs import EmailEvent, LogBlock, LogLine
+from schemas.identities import IdentifierType, Node
+from schemas.identity_updates import IdentityUpdate
+from transforms.logic.email_facts import Facts, click_fact, of_address, open_fact, repeat_fact, reward_fact
+from transforms.logic.name_persons import email_name, person_id_of
+from transforms.logic.read_timestamps import read_timestamp
+
+Address: TypeAlias = tuple[str, str]
+"""workspace_id and email."""
+
+
+def update_node(update: IdentityUpdate) -> Node:
+    """The identifier that an update is about."""
+    if update.user_id is not None:
+        return update.workspace_id, IdentifierType.USER_ID.value, update.user_id
+    return update.workspace_id, IdentifierType.EMAIL.value, update.email or ""
+
+
+def line_node(line: LogLine) -> Node:
+    """The identifier by which a line's person is looked up."""
+    return line.workspace_id, IdentifierType.EMAIL.value, line.email
+
+
+def own_person(line: LogLine) -> str:
+    """The person as far as the line tells: its person_id, else the one that a person of this email alone has."""
+    return line.person_id or person_id_of(line.workspace_id, email_name(line.email, 0)) or ""
+
+
+def settle_updates(updates: Iterable[IdentityUpdate]) -> tuple[dict[Address, str], list[KnownUser]]:
+    """Whose everything is in the end: the person of each address, and the users of each person since they are known."""
+    latest: dict[Node, IdentityUpdate] = {}
+    since: dict[Node, int] = {}
+    for update in updates:
+        node = update_node(update)
+        known = latest.get(node)
+        if known is None or update.version > known.version:
+            latest[node] = update
+        if update.person_id is not None:
+            since[node] = min(since.get(node, update.version), _known_at(update))
+    persons: dict[Address, str] = {}
+    users = []
+    for node, update in latest.items():
+        if update.person_id is None:
+            continue
+        if update.email is not None:
+            persons[update.workspace_id, update.email] = update.person_id
+        elif update.user_id is not None:
+            users.append(KnownUser(update.workspace_id, update.person_id, update.user_id, update.version, since[node]))
+    return persons, users
+
+
+def set_persons(lines: Iterable[LogLine], persons: dict[Address, str]) -> None:
+    """Set person_id of each line: what updates say of the address wins over the line, which may be older."""
+    for line in lines:
+        line.person_id = persons.get((line.workspace_id, line.email)) or own_person(line)
+
+
+def drop_repeated_lines(lines: Sequence[LogLine]) -> tuple[list[LogLine], int]:
+    """The lines in the order in which things happened, each once, and how many were repeats."""
+    kept: dict[tuple[str, str], LogLine] = {}
+    for line in sorted(lines, key=_happening_order):
+        kept.setdefault((line.workspace_id, line.log_id), line)
+    return list(kept.values()), len(lines) - len(kept)
+
+
+def _happening_order(line: LogLine) -> tuple[int, str, int]:
+    return line.at, line.log_id, line.arrived_at
+
+
+class FoundRecipients(NamedTuple):
+    """What a block of lines and updates comes to."""
+
+    block: PersonBlock
+    repeats: int
+
+
+class _KnownIdentifier(msgspec.Struct, array_like=True, gc=False):
+    """What updates have said of an identifier."""
+
+    workspace_id: str
+    identifier_type: str
+    identifier: str
+    person_id: str | None
+    version: int
+    since: int
+    former: list[str]
+
+
+class _History(msgspec.Struct, array_like=True):
+    """What is remembered of an address."""
+
+    workspace_id: str
+    email: str
+    persons: list[str] = []
+    """Under whose ids calls were sent."""
+    facts: list[bytes] = []
+    awaiting: list[LogLine] = []
+    touched_at: int = 0
+    """When the last line came that added something, in microseconds since 1970."""
+
+
+class _Record(msgspec.Struct, array_like=True):
+    seen: bytes = b""
+    known: list[_KnownIdentifier] = []
+    histories: list[_History] = []
+    """What has come to them."""
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Record)
+
+
+class AddressBook:
+    """Remembers, for the identifiers of one shard, whose they are, which lines have come, and what happened at each.
+
+    What happened is kept so that it can move along when an address becomes another person's: 16 bytes an email opened
+    and 16 a link clicked, and the whole line of a first click while its email has no open.
+    """
+
+    def __init__(self) -> None:
+        self._seen = Facts()
+        self._known: dict[Node, _KnownIdentifier] = {}
+        self._histories: dict[Address, _History] = {}
+        self._has: set[bytes] = set()
+        """The facts of all histories, as `of_address` makes them."""
+
+    @property
+    def lines_remembered(self) -> int:
+        """How many lines a repeat of which would be recognised."""
+        return len(self._seen)
+
+    def find(self, block: LogBlock) -> tuple[FoundRecipients, bytes]:
+        """What the block means for persons; and the log record of what is new, empty if nothing is."""
+        record = _Record()
+        found = PersonBlock([])
+        for update in sorted(block.updates, key=lambda one: one.version):
+            self._learn(update, found, record)
+        new: dict[Address, _History] = {}
+        repeats = 0
+        for line in sorted(block.lines, key=_happening_order):
+            if not self._seen.note(repeat_fact(line), line.arrived_at):
+                repeats += 1
+                continue
+            known = self._known.get(line_node(line))
+            line.person_id = (known.person_id if known else None) or own_person(line)
+            found.lines.append(line)
+            self._remember(line, new)
+        record.seen = self._seen.take_new()
+        record.histories = list(new.values())
+        is_new = record.seen or record.known or record.histories
+        return FoundRecipients(found, repeats), _ENCODER.encode(record) if is_new else b""
+
+    def replay(self, log: Iterable[bytes]) -> None:
+        """Remember what a log holds."""
+        for encoded in log:
+            record = _DECODER.decode(encoded)
+            self._seen.replay(record.seen)
+            for known in record.known:
+                self._known[known.workspace_id, known.identifier_type, known.identifier] = known
+            for new in record.histories:
+                self._extend(new)
+
+    def forget_before(self, lines_before: int, histories_before: int | None) -> bytes:
+        """Forget lines that came before, and histories to which nothing was added since; a log record of the rest.
+
+        Both in microseconds since 1970; None forgets no history.
+        """
+        self._seen.forget_before(lines_before)
+        if histories_before is not None:
+            kept = [each for each in self._histories.values() if each.touched_at >= histories_before]
+            self._histories, self._has = {}, set()
+            for history in kept:
+                self._extend(history)
+        return _ENCODER.encode(
+            _Record(self._seen.take_new(), list(self._known.values()), list(self._histories.values()))
+        )
+
+    def _learn(self, update: IdentityUpdate, found: PersonBlock, record: _Record) -> None:
+        node = update_node(update)
+        before = self._known.get(node)
+        if before is not None and update.version <= before.version:
+            return
+        since, former = _known_at(update), list[str]()
+        if before is not None:
+            since, former = min(since, before.since), list(before.former)
+            if before.person_id is not None and before.person_id != update.person_id:
+                former = [*(one for one in former if one != before.person_id), before.person_id]
+        known = _KnownIdentifier(*node, update.person_id, update.version, since, former)
+        self._known[node] = known
+        record.known.append(known)
+        if update.user_id is not None:
+            self._tell_user(known, before, found)
+        else:
+            self._move(known, found)
+
+    def _tell_user(self, known: _KnownIdentifier, before: _KnownIdentifier | None, found: PersonBlock) -> None:
+        about = (known.identifier, known.version, known.since)
+        if before is not None and before.person_id is not None and before.person_id != known.person_id:
+            found.users.append(KnownUser(known.workspace_id, before.person_id, *about, is_theirs=False))
+        if known.person_id is not None:
+            former = [one for one in known.former if one != known.person_id]
+            found.users.append(KnownUser(known.workspace_id, known.person_id, *about, former=former))
+
+    def _move(self, known: _KnownIdentifier, found: PersonBlock) -> None:
+        history = self._histories.get((known.workspace_id, known.identifier))
+        if history is None or known.person_id is None:
+            return
+        former = [one for one in history.persons if one != known.person_id]
+        if former:
+            found.histories.append(
+                MovedHistory(
+                    known.workspace_id,
+                    known.person_id,
+                    former,
+                    history.email,
+                    list(history.facts),
+                    list(history.awaiting),
+                    history.touched_at,
+                )
+            )
+
+    def _remember(self, line: LogLine, new: dict[Address, _History]) -> None:
+        """Note what the line adds to the history of its address, also in what is to be written down."""
+        address = line.workspace_id, line.email
+        history = self._histories.get(address)
+        addition = _History(*address, [], [], [], line.arrived_at)
+        if history is None or line.person_id not in history.persons:
+            addition.persons.append(line.person_id or "")
+        if not line.is_machine and line.event in (EmailEvent.OPENED, EmailEvent.CLICKED):
+            opened = open_fact(line)
+            fact = opened if line.event == EmailEvent.OPENED else click_fact(line)
+            if of_address(*address, fact) not in self._has:
+                addition.facts.append(fact)
+                if fact is not opened and of_address(*address, opened) not in self._has:
+                    addition.awaiting.append(line)
+                elif self._has_both(line, fact is opened):
+                    addition.facts.append(reward_fact(line))
+        if addition.persons or addition.facts:
+            self._extend(addition)
+            noted = new.setdefault(address, _History(*address, [], [], []))
+            _add(noted, addition)
+
+    def _has_both(self, line: LogLine, is_open: bool) -> bool:
+        """Whether with this first open or new click of an email there are both."""
+        address = line.workspace_id, line.email
+        if of_address(*address, reward_fact(line)) in self._has:
+            return False
+        history = self._histories.get(address)
+        awaiting = history.awaiting if history is not None else []
+        return not is_open or open_fact(line) in {open_fact(click) for click in awaiting}
+
+    def _extend(self, addition: _History) -> None:
+        address = addition.workspace_id, addition.email
+        history = self._histories.setdefault(address, _History(*address, [], [], []))
+        _add(history, addition)
+        self._has.update(of_address(*address, fact) for fact in addition.facts)
+        if history.awaiting:
+            first = {open_fact(line): line for line in reversed(history.awaiting)}
+            history.awaiting = [line for fact, line in first.items() if of_address(*address, fact) not in self._has]
+
+
+def _add(history: _History, addition: _History) -> None:
+    history.persons += addition.persons
+    history.facts += addition.facts
+    history.awaiting += addition.awaiting
+    history.touched_at = max(history.touched_at, addition.touched_at)
+
+
+def _known_at(update: IdentityUpdate) -> int:
+    at = read_timestamp(update.at)
+    return update.version if at is None else at

@@ -1,0 +1,248 @@
+"""Which opens and clicks are a person's first, and when a person is to be identified."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from schemas.email_calls import EmailCall, EmailCallKind
+from schemas.email_histories import KnownUser, MovedHistory, PersonBlock
+from schemas.email_logs import EmailEvent, LogLine
+from transforms.logic.email_facts import (
+    IDENTIFIED,
+    Facts,
+    click_fact,
+    group_fact,
+    identified_fact,
+    of_person,
+    open_fact,
+    reward_fact,
+)
+
+_REPORTED_AS = {
+    EmailEvent.DELIVERED.value: EmailCallKind.EMAIL_DELIVERED.value,
+    EmailEvent.OPENED.value: EmailCallKind.EMAIL_OPENED.value,
+    EmailEvent.CLICKED.value: EmailCallKind.LINK_CLICKED.value,
+    EmailEvent.BOUNCED.value: EmailCallKind.EMAIL_BOUNCED.value,
+    EmailEvent.REPORTED_AS_SPAM.value: EmailCallKind.EMAIL_REPORTED_AS_SPAM.value,
+    EmailEvent.UNSUBSCRIBED.value: EmailCallKind.EMAIL_UNSUBSCRIBED.value,
+    EmailEvent.PAGE_VIEWED.value: EmailCallKind.PAGE.value,
+}
+
+
+class _Person(msgspec.Struct, array_like=True):
+    """What is remembered of a person beside their facts."""
+
+    workspace_id: str
+    person_id: str
+    email: str | None = None
+    """The address of the first call that was made of them; None while there was none."""
+    user_id: str | None = None
+    """What their calls carry."""
+    known_at: int = 0
+    """Since when user_id is known, in microseconds since 1970."""
+    users: list[KnownUser] = []
+    """Of each user_id the latest news."""
+    former: list[str] = []
+    """Other persons, now the same, under whose ids calls were sent."""
+
+
+class _Record(msgspec.Struct, array_like=True):
+    facts: bytes
+    awaiting: list[tuple[bytes, LogLine]]
+    persons: list[_Person]
+    """As they are now."""
+
+
+# What is said once of a person is said once for ever: nothing arrives later than this.
+_FOR_EVER = 2**62
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Record)
+
+
+class PersonHistories:
+    """Remembers, for the persons of one shard, what was the first of its kind, and who was identified as whom.
+
+    16 bytes each: an email of a run that was opened, one that was opened and clicked, a link that was clicked, an
+    account, an identification. The whole line of the first click while its email has no open. A few texts a person.
+    """
+
+    def __init__(self, *, implied_open_on_click: bool) -> None:
+        self._implied_open_on_click = implied_open_on_click
+        self._facts = Facts()
+        self._awaiting: dict[bytes, LogLine] = {}
+        """The open that is missing -> the first click."""
+        self._persons: dict[tuple[str, str], _Person] = {}
+        self._new_awaiting: list[tuple[bytes, LogLine]] = []
+        self._touched: dict[tuple[str, str], _Person] = {}
+
+    @property
+    def facts_remembered(self) -> int:
+        """How many opens, clicks and the like."""
+        return len(self._facts)
+
+    def advance(self, block: PersonBlock) -> list[EmailCall]:
+        """The calls to be made of a block, in the order in which things happened."""
+        calls: list[EmailCall] = []
+        for user in block.users:
+            for former in user.former:
+                self._facts.note(of_person(user.workspace_id, former, IDENTIFIED), _FOR_EVER)
+        for history in block.histories:
+            calls += self._take_over(history)
+        happened: list[tuple[int, int, str, KnownUser | LogLine]] = [
+            (user.at, 0, user.user_id, user) for user in block.users
+        ]
+        happened += [(line.at, 1, line.log_id, line) for line in block.lines]
+        happened.sort(key=lambda one: one[:3])
+        for *_, news in happened:
+            calls += self._tell_line(news) if isinstance(news, LogLine) else self._learn_user(news)
+        for history in block.histories:
+            calls += self._identify_emailed(self._person(history.workspace_id, history.person_id), history.touched_at)
+        return calls
+
+    def take_record(self) -> bytes:
+        """A log record of what is new since the last one; empty if nothing is."""
+        record = _Record(self._facts.take_new(), self._new_awaiting, list(self._touched.values()))
+        self._new_awaiting, self._touched = [], {}
+        return _ENCODER.encode(record) if record.facts or record.awaiting or record.persons else b""
+
+    def replay(self, log: Iterable[bytes]) -> None:
+        """Remember what a log holds."""
+        for encoded in log:
+            record = _DECODER.decode(encoded)
+            self._facts.replay(record.facts)
+            for person in record.persons:
+                self._persons[person.workspace_id, person.person_id] = person
+            for opened, line in record.awaiting:
+                self._awaiting.setdefault(opened, line)
+        self._awaiting = {opened: line for opened, line in self._awaiting.items() if opened not in self._facts}
+
+    def forget_before(self, micros: int) -> bytes:
+        """Forget what was noted before; a log record of the rest."""
+        self._facts.forget_before(micros)
+        self._awaiting = {opened: line for opened, line in self._awaiting.items() if line.arrived_at >= micros}
+        self._new_awaiting, self._touched = list(self._awaiting.items()), dict(self._persons)
+        return self.take_record()
+
+    def _tell_line(self, line: LogLine) -> Iterator[EmailCall]:
+        person = self._person(line.workspace_id, line.person_id or "")
+        if line.user_id is not None and person.user_id is None:
+            self._choose(person, line.user_id, line.at)
+        user_id = line.user_id or person.user_id
+        if person.email is None:
+            person.email = line.email
+            self._touch(person)
+        if user_id is not None:
+            yield from self._identify(person, user_id, line.email, line.at)
+        if line.account_id is not None and self._note(line, group_fact(line), _FOR_EVER):
+            yield EmailCall(EmailCallKind.GROUP.value, line, user_id, line.at)
+        if line.is_machine or line.event not in (EmailEvent.OPENED, EmailEvent.CLICKED):
+            yield EmailCall(_REPORTED_AS[line.event], line, user_id, line.at)
+        elif line.event == EmailEvent.OPENED:
+            yield from self._tell_open(line, user_id)
+        else:
+            yield from self._tell_click(line, user_id)
+
+    def _tell_open(self, line: LogLine, user_id: str | None) -> Iterator[EmailCall]:
+        is_first = self._note(line, open_fact(line))
+        yield EmailCall(EmailCallKind.EMAIL_OPENED.value, line, user_id, line.at, is_unique_open=is_first)
+        if is_first:
+            yield EmailCall(EmailCallKind.EMAIL_UNIQUE_OPENS.value, line, user_id, line.at, is_unique_open=True)
+            yield from self._reward_awaiting(line, user_id, line.at)
+
+    def _tell_click(self, line: LogLine, user_id: str | None) -> Iterator[EmailCall]:
+        if self._implied_open_on_click and self._note(line, open_fact(line)):
+            unique_opens = EmailCallKind.EMAIL_UNIQUE_OPENS.value
+            yield EmailCall(unique_opens, line, user_id, line.at, is_unique_open=True, is_implied_open=True)
+        is_first = self._note(line, click_fact(line))
+        yield EmailCall(EmailCallKind.LINK_CLICKED.value, line, user_id, line.at, is_unique_click=is_first)
+        if is_first:
+            yield EmailCall(EmailCallKind.UNIQUE_LINK_CLICK.value, line, user_id, line.at, is_unique_click=True)
+        opened = of_person(line.workspace_id, line.person_id or "", open_fact(line))
+        if opened in self._facts:
+            yield from self._reward(line, user_id, line.at, line.arrived_at)
+        else:
+            self._await_open(opened, line)
+
+    def _reward_awaiting(self, line: LogLine, user_id: str | None, at: int) -> Iterator[EmailCall]:
+        """The click that waited for this open, if there was one."""
+        click = self._awaiting.pop(of_person(line.workspace_id, line.person_id or "", open_fact(line)), None)
+        if click is not None:
+            yield from self._reward(click, user_id, max(at, click.at), line.arrived_at)
+
+    def _reward(self, click: LogLine, user_id: str | None, at: int, noted_at: int) -> Iterator[EmailCall]:
+        fact = of_person(click.workspace_id, click.person_id or "", reward_fact(click))
+        if self._facts.note(fact, noted_at):
+            kind = EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN.value
+            yield EmailCall(kind, click, user_id, at, is_unique_open=True, is_unique_click=True)
+
+    def _await_open(self, opened: bytes, click: LogLine) -> None:
+        if opened not in self._awaiting:
+            self._awaiting[opened] = click
+            self._new_awaiting.append((opened, click))
+
+    def _note(self, line: LogLine, fact: bytes, at: int | None = None) -> bool:
+        own = of_person(line.workspace_id, line.person_id or "", fact)
+        return self._facts.note(own, line.arrived_at if at is None else at)
+
+    def _learn_user(self, news: KnownUser) -> Iterator[EmailCall]:
+        person = self._person(news.workspace_id, news.person_id)
+        before = next((one for one in person.users if one.user_id == news.user_id), None)
+        if before is not None and before.version >= news.version:
+            return
+        person.users = [*(one for one in person.users if one is not before), news]
+        self._touch(person)
+        if not news.is_theirs and person.user_id == news.user_id:
+            person.user_id = None
+        theirs = [one for one in person.users if one.is_theirs]
+        if person.user_id is None and theirs:
+            first = min(theirs, key=lambda one: (one.at, one.user_id))
+            self._choose(person, first.user_id, first.at)
+        yield from self._identify_emailed(person, news.at)
+
+    def _choose(self, person: _Person, user_id: str, at: int) -> None:
+        person.user_id, person.known_at = user_id, at
+        self._touch(person)
+
+    def _identify_emailed(self, person: _Person, at: int) -> Iterator[EmailCall]:
+        if person.user_id is not None and person.email is not None:
+            yield from self._identify(person, person.user_id, person.email, at)
+
+    def _identify(self, person: _Person, user_id: str, email: str, at: int) -> Iterator[EmailCall]:
+        """Once: this person by this user_id; and the persons that this one was, unless they have been identified."""
+        workspace_id = person.workspace_id
+        if user_id == person.user_id:
+            at = min(at, person.known_at)
+        facts = [(person.person_id, identified_fact(user_id)), *((former, IDENTIFIED) for former in person.former)]
+        for person_id, fact in facts:
+            if self._facts.note(of_person(workspace_id, person_id, fact), _FOR_EVER):
+                self._facts.note(of_person(workspace_id, person_id, IDENTIFIED), _FOR_EVER)
+                about = LogLine(workspace_id, "", "", at, at, email, person_id=person_id)
+                yield EmailCall(EmailCallKind.IDENTIFY.value, about, user_id, at)
+
+    def _take_over(self, history: MovedHistory) -> Iterator[EmailCall]:
+        """Live through what another person has lived who turns out to be this one."""
+        workspace_id, person_id = history.workspace_id, history.person_id
+        person = self._person(workspace_id, person_id)
+        person.former = [*person.former, *(one for one in history.former if one not in person.former)]
+        person.email = person.email or history.email
+        self._touch(person)
+        for fact in history.facts:
+            self._facts.note(of_person(workspace_id, person_id, fact), history.touched_at)
+        for click in history.awaiting:
+            own = msgspec.structs.replace(click, person_id=person_id)
+            self._await_open(of_person(workspace_id, person_id, open_fact(own)), own)
+        for fact in (*history.facts, *(open_fact(click) for click in history.awaiting)):
+            opened = of_person(workspace_id, person_id, fact)
+            if opened in self._awaiting and opened in self._facts:
+                reward = self._awaiting.pop(opened)
+                yield from self._reward(reward, reward.user_id or person.user_id, reward.at, history.touched_at)
+
+    def _person(self, workspace_id: str, person_id: str) -> _Person:
+        person = self._persons.get((workspace_id, person_id))
+        if person is None:
+            person = self._persons[workspace_id, person_id] = _Person(workspace_id, person_id)
+        return person
+
+    def _touch(self, person: _Person) -> None:
+        self._touched[person.workspace_id, person.person_id] = person

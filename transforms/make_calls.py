@@ -1,0 +1,77 @@
+"""MakeCalls: email calls to JSON, ready to be sent."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PCollection, TaggedOutput
+
+from schemas.email_calls import EmailCall, EmailCallBlock, EmailCallKind
+from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
+from schemas.rejections import DeadLetter, Reason
+from transforms.logic.make_call import make_call
+from transforms.logic.parse_call import MAX_CALL_BYTES
+from transforms.several_outputs import gives_several
+
+
+class MadeCalls(NamedTuple):
+    """What comes out of MakeCalls; every call comes out of exactly one of the two."""
+
+    calls: PCollection
+    """`OutgoingBlock`."""
+    dead_letters: PCollection
+    """`DeadLetter`: what is larger than Segment takes."""
+
+
+class MakeCalls(beam.PTransform):
+    """Write each call as JSON."""
+
+    @gives_several
+    def expand(self, calls: PCollection) -> MadeCalls:
+        """Apply it to a PCollection of `EmailCallBlock`."""
+        made = calls | "MakeCall" >> beam.ParDo(_MakeCallFn()).with_outputs("dead_letters", main="calls")
+        return MadeCalls(made.calls, made.dead_letters)
+
+
+class _MakeCallFn(beam.DoFn):
+    def __init__(self) -> None:
+        self._made = {kind.value: Metrics.counter("make_calls", _counter_name(kind)) for kind in EmailCallKind}
+        self._too_large = Metrics.counter("make_calls", "rejected_too_large")
+
+    def process(
+        self, block: EmailCallBlock
+    ) -> Iterator[OutgoingBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
+        made = OutgoingBlock([])
+        kinds: dict[str, int] = {}
+        letters = []
+        for call in block.calls:
+            ready = make_call(call)
+            if len(ready.payload) > MAX_CALL_BYTES:
+                letters.append(_bury(call, ready))
+                continue
+            made.calls.append(ready)
+            kinds[call.kind] = kinds.get(call.kind, 0) + 1
+        for kind, count in kinds.items():
+            self._made[kind].inc(count)
+        self._too_large.inc(len(letters))
+        if made.calls:
+            yield made
+        for letter in letters:
+            yield TaggedOutput("dead_letters", letter)
+
+
+def _counter_name(kind: EmailCallKind) -> str:
+    return kind.value.lower().replace(" ", "_")
+
+
+def _bury(call: EmailCall, made: OutgoingCall) -> DeadLetter:
+    return DeadLetter(
+        made.payload,
+        "MakeCalls",
+        Reason.TOO_LARGE.value,
+        f"the call has {len(made.payload):,} bytes; Segment takes {MAX_CALL_BYTES:,}",
+        call.line.arrived_at,
+        made.workspace_id,
+        message_id=made.message_id,
+    )
