@@ -24,8 +24,10 @@ FNAPI_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 STREAMING_RUNNER = "BundleBasedDirectRunner"
 
 
-def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, streaming: bool) -> PipelineOptions:
-    """The pipeline's options, from the flags that are not ours.
+def make_options(
+    beam_flags: Sequence[str], ours: ArgumentParser, *, streaming: bool, window_seconds: float = 0
+) -> PipelineOptions:
+    """The pipeline's options, from the flags that are not ours. `window_seconds`: of the windows of a stream, if any.
 
     Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it.
     """
@@ -35,7 +37,7 @@ def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, streaming: 
     if (standard.runner or "") in _LOCAL:
         standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
         if streaming:
-            prepare_streaming()
+            prepare_streaming(window_seconds)
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
         _relax_garbage_collection()

@@ -144,7 +144,12 @@ def run(argv: Sequence[str]) -> int:
     """Parse the command line, check the world, run the pipeline; the exit code."""
     try:
         settings, beam_flags = parse_settings(argv)
-        options = make_options(beam_flags, build_parser(), streaming=settings.input_subscription is not None)
+        options = make_options(
+            beam_flags,
+            build_parser(),
+            streaming=settings.input_subscription is not None,
+            window_seconds=settings.window_seconds,
+        )
         use_emulators(settings.output_dataset)
         check_world(settings)
         pipeline = beam.Pipeline(options=options)

@@ -6,6 +6,7 @@ from google.cloud import bigquery
 
 from pipelines.clients import BIGQUERY_EMULATOR_HOST, bigquery_client
 from scripts.bigquery_emulator import RunningBigquery, start_bigquery
+from scripts.start_pubsub import RunningPubsub, start_pubsub
 
 PROJECT = "local-project"
 
@@ -31,3 +32,10 @@ def client(running_bigquery: RunningBigquery, monkeypatch: pytest.MonkeyPatch) -
 def dataset() -> str:
     """The name of a dataset that no other test has."""
     return f"{PROJECT}.test_{next(_numbers)}"
+
+
+@pytest.fixture
+def pubsub(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPubsub]:
+    with start_pubsub(prefer_google=False) as running:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", running.host)
+        yield running

@@ -3,14 +3,8 @@
 import glob
 import gzip
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +19,8 @@ from pipelines.read import BLOCK_BYTES
 from pipelines.segment_to_bigquery import run
 from schemas.tables import SCRIPTS_TABLES, TABLES, VIEWS, arrow_schema, bigquery_schema, load_table
 from scripts.create_tables import create_tables
-from scripts.start_pubsub import RunningPubsub, start_pubsub
-from tests.emulator.conftest import PROJECT
-from tests.factories import sent
-
-PATIENCE_SECONDS = 60.0
-
-
-def line(message_id: str, call_type: str = "track", **fields: object) -> bytes:
-    """A call as one line, without the newline."""
-    return json.dumps(sent(call_type, messageId=message_id, **fields)).encode()
+from scripts.start_pubsub import RunningPubsub
+from tests.emulator.programs import PATIENCE_SECONDS, Topic, ask, counts, line, start_program, wait_until
 
 
 def padded_line(message_id: str, length: int) -> bytes:
@@ -308,15 +294,6 @@ ONE_OF_EACH = (
 )
 
 
-def ask(client: bigquery.Client, dataset: str, sql: str) -> list[tuple[Any, ...]]:
-    return [tuple(row.values()) for row in client.query_and_wait(sql.replace("{d}", dataset))]
-
-
-def counts(client: bigquery.Client, dataset: str) -> dict[tuple[str, str | None], int]:
-    rows = ask(client, dataset, "SELECT outcome, reason, SUM(count) FROM `{d}.counts` GROUP BY 1, 2")
-    return {(outcome, reason): count for outcome, reason, count in rows}
-
-
 @pytest.mark.slow
 def test_files_to_bigquery(client: bigquery.Client, dataset: str, tmp_path: Path) -> None:
     create_tables(client, dataset)
@@ -414,62 +391,6 @@ def test_files_that_hold_an_erasure_request_write_nothing_of_that_person(
 
 
 # Pub/Sub to BigQuery
-
-
-class Topic:
-    """A topic and its subscription."""
-
-    def __init__(self, name: str) -> None:
-        self.topic = f"projects/{PROJECT}/topics/{name}"
-        self.subscription = f"projects/{PROJECT}/subscriptions/{name}"
-        with pubsub_v1.PublisherClient() as publisher, pubsub_v1.SubscriberClient() as subscriber:
-            publisher.create_topic(name=self.topic)
-            subscriber.create_subscription(name=self.subscription, topic=self.topic)
-
-    def publish(self, data: bytes, **attributes: str) -> None:
-        with pubsub_v1.PublisherClient() as publisher:
-            publisher.publish(self.topic, data, **attributes).result(timeout=10)
-
-    def pull(self) -> list[tuple[bytes, dict[str, str]]]:
-        with pubsub_v1.SubscriberClient() as subscriber:
-            pulled = subscriber.pull(subscription=self.subscription, max_messages=100, timeout=10)
-            return [(each.message.data, dict(each.message.attributes)) for each in pulled.received_messages]
-
-
-@pytest.fixture
-def pubsub(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPubsub]:
-    with start_pubsub(prefer_google=False) as running:
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", running.host)
-        yield running
-
-
-@contextmanager
-def start_program(*flags: str) -> Iterator[subprocess.Popen[str]]:
-    """The program in a process of its own, gone on exit."""
-    # where tests run in the background of a shell, SIGINT is ignored, and a program inherits that
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.segment_to_bigquery", *flags],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while not reached():
-        assert process.poll() is None, process.communicate()[1][-3000:]
-        assert time.monotonic() < give_up, "it takes too long"
-        time.sleep(0.2)
 
 
 @pytest.mark.slow

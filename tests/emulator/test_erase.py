@@ -17,7 +17,7 @@ from scripts import erase_person
 from scripts.create_tables import create_tables
 from scripts.erase import main
 from scripts.start_pubsub import RunningPubsub, start_pubsub
-from tests.emulator.test_end_to_end import Topic, ask, counts, start_program, wait_until
+from tests.emulator.programs import Topic, ask, counts, start_program, wait_until
 from tests.factories import NOW, line_of
 from transforms.logic.shape_rows import MAX_PAYLOAD_BYTES, shape_dead_letter
 from transforms.logic.suppress_calls import hash_identifier

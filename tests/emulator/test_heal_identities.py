@@ -8,7 +8,7 @@ from google.cloud import bigquery
 from pipelines.segment_to_bigquery import run
 from scripts.create_tables import create_tables
 from scripts.heal_identities import main
-from tests.emulator.test_end_to_end import ask, line
+from tests.emulator.programs import ask, line
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from schemas.rows import TableRows
 from scripts.create_tables import RETRY, create_tables
 from scripts.start_pubsub import RunningPubsub, start_pubsub
 from tests.emulator.conftest import PROJECT
-from tests.emulator.test_end_to_end import start_program, wait_until
+from tests.emulator.programs import start_program, wait_until
 from tests.unit.test_shape_identity_update import identity
 
 pytestmark = pytest.mark.slow

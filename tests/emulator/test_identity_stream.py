@@ -1,24 +1,17 @@
 """Who is who, from Pub/Sub to what an analyst reads in BigQuery: as a stream, and across jobs."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from google.cloud import bigquery
 
 from scripts.create_tables import create_tables
-from scripts.start_pubsub import RunningPubsub, start_pubsub
-from tests.emulator.test_end_to_end import Topic, ask, counts, line, start_program, wait_until
+from scripts.start_pubsub import RunningPubsub
+from tests.emulator.programs import Topic, ask, counts, line, start_program, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def pubsub(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPubsub]:
-    with start_pubsub(prefer_google=False) as running:
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", running.host)
-        yield running
 
 
 ACTIVITY = "SELECT message_id, person_id FROM `{d}.person_activities`"

@@ -108,11 +108,6 @@ def membership(message_id: str, at: float, entered: bool, **columns: Any) -> Row
     return call(message_id, at, **{"audience_key": "vips", "entered": entered, **columns})
 
 
-def email_event(message_id: str, event: str, run: str | None = "r1", at: float = 1, **columns: Any) -> Row:
-    properties = {"campaign_run_id": run, "campaign_id": "c1", "campaign_name": "Spring", **columns.pop("names", {})}
-    return track(message_id, at, event, properties=json.dumps(properties), **columns)
-
-
 def only(rows: list[Row]) -> Row:
     assert len(rows) == 1
     return rows[0]
@@ -532,93 +527,3 @@ def test_a_merged_person_who_left_by_one_identifier_has_left(warehouse: Warehous
     )
 
     assert read("audiences") == []
-
-
-# email_engagement
-
-
-def test_a_campaign_run_is_counted(warehouse: Warehouse) -> None:
-    counts = {
-        "email_delivered": 8,
-        "email_opened": 7,
-        "email_unique_opens": 4,
-        "link_clicked": 6,
-        "unique_link_click": 2,
-        "unique_link_click_per_unique_open": 1,
-        "email_bounced": 5,
-        "email_reported_as_spam": 3,
-        "email_unsubscribed": 9,
-        "order_completed": 2,
-    }
-    events = [email_event(f"{event}{number}", event) for event, times in counts.items() for number in range(times)]
-    read = warehouse(activities=events)
-
-    assert only(read("email_engagement")) == {
-        "workspace_id": "w",
-        "campaign_run_id": "r1",
-        "campaign_id": "c1",
-        "campaign_name": "Spring",
-        "delivered": 8,
-        "opens": 7,
-        "unique_opens": 4,
-        "clicks": 6,
-        "unique_clicks": 2,
-        "unique_clicks_per_unique_open": 1,
-        "bounced": 5,
-        "reported_as_spam": 3,
-        "unsubscribed": 9,
-        "open_rate": 0.5,
-        "click_rate": 0.25,
-        "click_to_open_rate": 0.25,
-    }
-
-
-def test_rates_without_deliveries_or_opens_are_null(warehouse: Warehouse) -> None:
-    read = warehouse(activities=[email_event("m1", "email_bounced")])
-
-    run = only(read("email_engagement"))
-
-    assert (run["delivered"], run["bounced"]) == (0, 1)
-    assert (run["open_rate"], run["click_rate"], run["click_to_open_rate"]) == (None, None, None)
-
-
-def test_an_email_event_written_twice_counts_once(warehouse: Warehouse) -> None:
-    read = warehouse(
-        activities=[email_event("m1", "email_delivered"), email_event("m1", "email_delivered", received=900)]
-    )
-
-    assert only(read("email_engagement"))["delivered"] == 1
-
-
-def test_runs_and_workspaces_are_counted_apart_and_events_of_no_run_not(warehouse: Warehouse) -> None:
-    read = warehouse(
-        activities=[
-            email_event("m1", "email_delivered"),
-            email_event("m2", "email_delivered", run="r2", names={"campaign_name": "Summer"}),
-            email_event("m3", "email_delivered", workspace_id="v"),
-            email_event("m4", "email_delivered", run=None),
-            email_event("m5", "email_delivered", run="r3", type="page"),
-            track("m6", 1, "email_delivered"),
-        ]
-    )
-
-    columns = ("workspace_id", "campaign_run_id", "campaign_name", "delivered")
-    assert sorted(tuple(row[column] for column in columns) for row in read("email_engagement")) == [
-        ("v", "r1", "Spring", 1),
-        ("w", "r1", "Spring", 1),
-        ("w", "r2", "Summer", 1),
-    ]
-
-
-def test_a_renamed_campaign_is_one_row_with_its_latest_name(warehouse: Warehouse) -> None:
-    read = warehouse(
-        activities=[
-            email_event("m1", "email_delivered", at=2, names={"campaign_name": "Summer"}),
-            email_event("m2", "email_delivered", at=1),
-            email_event("m3", "email_opened", at=3, names={"campaign_name": None}),
-        ]
-    )
-
-    run = only(read("email_engagement"))
-
-    assert (run["campaign_name"], run["delivered"], run["opens"]) == ("Summer", 2, 1)
