@@ -1,4 +1,4 @@
-"""The main job end to end on this machine: emulators, simulated calls, the pipeline as a stream, some questions."""
+"""Both pipelines end to end on this machine: emulators, simulated people, the pipelines as streams, some questions."""
 
 import argparse
 import os
@@ -11,83 +11,56 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from google.cloud import bigquery, pubsub_v1
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from pipelines.clients import bigquery_client
 from scripts.bigquery_emulator import start_bigquery
 from scripts.create_tables import create_tables
-from scripts.simulate_calls import Simulated, simulate_calls
+from scripts.demo_questions import QUESTIONS
+from scripts.play_demo import Demo
+from scripts.relay_events import Relay
+from scripts.simulate_calls import simulate_calls
+from scripts.simulate_emails import simulate_emails
 from scripts.start_pubsub import start_pubsub
 
 PROJECT = "demo-project"
 DATASET = f"{PROJECT}.segment"
-TOPIC = f"projects/{PROJECT}/topics/segment-calls"
-SUBSCRIPTION = f"projects/{PROJECT}/subscriptions/segment-calls"
+SEGMENT_CALLS = "segment-calls"
+IDENTITY_UPDATES = "identity-updates"
+EMAIL_LOGS = "email-logs"
+SEGMENT_EVENTS = "segment-events"
+TOPICS = (SEGMENT_CALLS, IDENTITY_UPDATES, EMAIL_LOGS, SEGMENT_EVENTS)
 ATTRIBUTES = {"workspace_id": "acme", "connection_id": "segment-demo"}
-
-# Longer than any run that goes well: what is still missing then will not come.
-PATIENCE_SECONDS = 180.0
-SETTLING_SECONDS = 20
-
-QUESTIONS: tuple[tuple[str, str], ...] = (
-    (
-        "How did every message end?",
-        "SELECT outcome, reason, SUM(count) AS messages FROM `{d}.counts` GROUP BY outcome, reason "
-        "ORDER BY outcome DESC, messages DESC",
-    ),
-    (
-        "Who are our people?",
-        "SELECT first_name, emails[SAFE_OFFSET(0)] AS email, JSON_VALUE(traits, '$.plan') AS plan, "
-        "anonymous_id_count AS devices FROM `{d}.persons` ORDER BY devices DESC, email LIMIT 5",
-    ),
-    (
-        "What did they do, before and after they signed up?",
-        "SELECT COALESCE(event, CONCAT('page: ', name)) AS activity, COUNT(*) AS calls, "
-        "COUNT(DISTINCT person_id) AS people, "
-        "COUNTIF(user_id IS NULL AND person_id IS NOT NULL) AS while_anonymous "
-        "FROM `{d}.person_activities` GROUP BY activity ORDER BY calls DESC LIMIT 6",
-    ),
-    (
-        "Which groups do we have, and who is in them?",
-        "SELECT g.name AS group_name, g.industry, g.employees, COUNT(m.person_id) AS people FROM `{d}.groups` g "
-        "LEFT JOIN `{d}.group_memberships` m USING (workspace_id, group_id) "
-        "GROUP BY 1, 2, 3 ORDER BY people DESC, 1 LIMIT 5",
-    ),
-    (
-        "Who is in which audience now?",
-        "SELECT audience_key, COUNT(*) AS members FROM `{d}.audiences` GROUP BY audience_key",
-    ),
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; the exit code: 0 if every message is accounted for and ended as it should."""
+    """Run the demo; the exit code: 0 if every message is accounted for and all came out as it should."""
     options = _make_parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     with ExitStack() as world:
         client = _start_cloud(world, console, embedded=options.embedded)
-        pipeline = world.enter_context(_run_pipeline(options.window_seconds))
-        simulated = simulate_calls(options.calls, options.seed, datetime.now(UTC))
-        _publish(simulated, console)
-        accounted = _await_accounted(client, pipeline, len(simulated.payloads), console)
-        if not accounted:
-            return 1
-        failures = _await_tables(client, simulated)
+        pipelines = [world.enter_context(_run_pipeline(command)) for command in _make_commands(options.window_seconds)]
+        relay = world.enter_context(Relay(_subscription(SEGMENT_EVENTS), _topic(SEGMENT_CALLS), ATTRIBUTES))
+        now = datetime.now(UTC)
+        simulated = simulate_calls(options.calls, options.seed, now)
+        prospect = next(iter(simulated.user_ids))
+        mailing = simulate_emails(simulated.everyone, prospect, options.seed, now)
+        demo = Demo(client, DATASET, console, pipelines, relay, ATTRIBUTES)
+        failures = demo.play(simulated, mailing, _topic(SEGMENT_CALLS), _topic(EMAIL_LOGS))
         for question, sql in QUESTIONS:
-            console.print(_ask(client, question, sql), "")
+            console.print(demo.ask(question, sql), "")
+        console.print(demo.tell(prospect), "")
         for failure in failures:
             console.print(f"[red]{failure}")
         if not failures:
             console.print(
-                f"[green]{len(simulated.payloads):,} messages published, each accounted for; "
-                f"{simulated.people:,} people. {time.monotonic() - started:.0f} s in all."
+                f"[green]{len(simulated.payloads):,} calls and {len(mailing.before + mailing.after):,} messages of an "
+                f"email provider published, {relay.relayed():,} events sent to Segment and back, each accounted for; "
+                f"{demo.count_people():,} people. {time.monotonic() - started:.0f} s in all."
             )
         if options.keep:
             _keep(console)
@@ -98,12 +71,13 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
         allow_abbrev=False,
-        description="Start Pub/Sub and BigQuery on this machine, publish simulated Segment calls, run the pipeline on "
-        "them as a stream, wait until every message is accounted for, show what came of them, and stop everything.",
+        description="Start Pub/Sub and BigQuery on this machine and both pipelines as streams; publish a simulated "
+        "mailing, visits and sign-ups, and the mailing's next day; wait until every message is accounted for, show what "
+        "came of it, and stop everything.",
     )
-    parser.add_argument("--calls", type=int, default=3000, help="messages to publish, about. Default: %(default)s")
+    parser.add_argument("--calls", type=int, default=3000, help="Segment calls to publish, about. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other people. Default: %(default)s")
-    parser.add_argument("--window_seconds", type=int, default=2, help="the pipeline's own flag. Default: %(default)s")
+    parser.add_argument("--window_seconds", type=int, default=2, help="of segment_to_bigquery. Default: %(default)s")
     parser.add_argument(
         "--keep", action="store_true", help="leave all running until Ctrl-C, to query and publish yourself"
     )
@@ -123,11 +97,12 @@ def _start_cloud(world: ExitStack, console: Console, *, embedded: bool) -> bigqu
     os.environ["BIGQUERY_EMULATOR_HOST"] = running.host
     console.print(f"Pub/Sub: {pubsub.kind} at {pubsub.host}. BigQuery: bqemulator at {running.host}.")
     with pubsub_v1.PublisherClient() as publisher, pubsub_v1.SubscriberClient() as subscriber:
-        publisher.create_topic(name=TOPIC)
-        subscriber.create_subscription(name=SUBSCRIPTION, topic=TOPIC, ack_deadline_seconds=60)
+        for name in TOPICS:
+            publisher.create_topic(name=_topic(name))
+            subscriber.create_subscription(name=_subscription(name), topic=_topic(name), ack_deadline_seconds=60)
     client = world.enter_context(_closing(bigquery_client(PROJECT)))
     changes = create_tables(client, DATASET)
-    console.print(f"Created topic, subscription, dataset {DATASET}, {len(changes)} tables and views.")
+    console.print(f"Created {len(TOPICS)} topics, dataset {DATASET}, {len(changes)} tables and views.")
     return client
 
 
@@ -139,92 +114,33 @@ def _closing(client: bigquery.Client) -> Iterator[bigquery.Client]:
         client.close()
 
 
+def _topic(name: str) -> str:
+    return f"projects/{PROJECT}/topics/{name}"
+
+
+def _subscription(name: str) -> str:
+    return f"projects/{PROJECT}/subscriptions/{name}"
+
+
+def _make_commands(window_seconds: int) -> tuple[list[str], list[str]]:
+    """The two programs, as a user starts them."""
+    calls = ["pipelines.segment_to_bigquery", "--input_subscription", _subscription(SEGMENT_CALLS)]
+    calls += ["--output_dataset", DATASET, "--identity_topic", _topic(IDENTITY_UPDATES)]
+    emails = ["pipelines.email_logs_to_segment", "--input_subscription", _subscription(EMAIL_LOGS)]
+    emails += ["--identity_subscription", _subscription(IDENTITY_UPDATES), "--output_topic", _topic(SEGMENT_EVENTS)]
+    return [*calls, "--window_seconds", str(window_seconds), "--runner", "DirectRunner"], emails
+
+
 @contextmanager
-def _run_pipeline(window_seconds: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The pipeline as a program of its own, as a user runs it; stopped on exit."""
-    command = [sys.executable, "-m", "pipelines.segment_to_bigquery"]
-    command += ["--input_subscription", SUBSCRIPTION, "--output_dataset", DATASET]
-    command += ["--window_seconds", str(window_seconds), "--runner", "DirectRunner"]
-    process = subprocess.Popen(command, cwd=Path(__file__).resolve().parent.parent, start_new_session=True)
+def _run_pipeline(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A pipeline as a program of its own; stopped on exit."""
+    folder = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, start_new_session=True)
     try:
         yield process
     finally:
-        process.terminate()  # it has nothing to save: what it acknowledged is written or lost
+        process.terminate()
         process.wait()
-
-
-def _publish(simulated: Simulated, console: Console) -> None:
-    with pubsub_v1.PublisherClient() as publisher:
-        futures = [publisher.publish(TOPIC, payload, **ATTRIBUTES) for payload in simulated.payloads]
-        for future in futures:
-            future.result(timeout=60)
-    console.print(f"Published {len(futures):,} messages to {TOPIC}.")
-
-
-def _await_accounted(
-    client: bigquery.Client, pipeline: subprocess.Popen[bytes], published: int, console: Console
-) -> bool:
-    """Wait until the counts in BigQuery add up to what was published."""
-    columns = (TextColumn("accounted for"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    accounted = 0
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=published)
-        while accounted < published and time.monotonic() < deadline and pipeline.poll() is None:
-            time.sleep(0.5)
-            accounted = _read(client, "SELECT COALESCE(SUM(count), 0) FROM `{d}.counts`")[0][0]
-            progress.update(task, completed=accounted)
-    if accounted != published:
-        state = "stopped" if pipeline.poll() is not None else "runs on"
-        console.print(f"[red]{accounted:,} of {published:,} messages are accounted for, and the pipeline {state}.")
-    return accounted == published
-
-
-def _read(client: bigquery.Client, sql: str) -> list[Any]:
-    return list(client.query_and_wait(sql.replace("{d}", DATASET)))
-
-
-def _ask(client: bigquery.Client, question: str, sql: str) -> Table:
-    rows = _read(client, sql)
-    table = Table(title=question, title_justify="left", title_style="bold", min_width=len(question))
-    for column, value in rows[0].items() if rows else ():
-        table.add_column(column, justify="right" if isinstance(value, int) else "left")
-    for row in rows:
-        table.add_row(
-            *("" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row)
-        )
-    return table
-
-
-def _await_tables(client: bigquery.Client, simulated: Simulated) -> list[str]:
-    """Counts and rows are written side by side, so the last rows may come after the last counts."""
-    deadline = time.monotonic() + SETTLING_SECONDS
-    while (failures := _check(client, simulated)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return failures
-
-
-def _check(client: bigquery.Client, simulated: Simulated) -> list[str]:
-    """What did not end as the simulation knows that it must."""
-    ended = {
-        row["reason"] or row["outcome"]: row["messages"]
-        for row in _read(
-            client, "SELECT outcome, reason, SUM(count) AS messages FROM `{d}.counts` GROUP BY outcome, reason"
-        )
-    }
-    failures = [
-        f"{key}: {ended.get(key, 0):,} messages, expected {simulated.expected[key]:,}"
-        for key in sorted(ended.keys() | simulated.expected.keys())
-        if ended.get(key, 0) != simulated.expected[key]
-    ]
-    tables = ("activities", "identifies", "group_identifies", "aliases", "erasure_requests")
-    rows = sum(_read(client, f"SELECT COUNT(*) FROM `{{d}}.{table}`")[0][0] for table in tables)
-    if rows != simulated.expected["written"]:
-        failures.append(f"{rows:,} rows in the fact tables, expected {simulated.expected['written']:,}")
-    people = _read(client, "SELECT COUNT(*) FROM `{d}.persons`")[0][0]
-    if people != simulated.people:
-        failures.append(f"{people:,} persons, expected {simulated.people:,}")
-    return failures
 
 
 def _keep(console: Console) -> None:

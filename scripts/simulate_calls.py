@@ -44,8 +44,10 @@ class Simulated:
     payloads: list[bytes] = field(default_factory=list)
     expected: Counter[str] = field(default_factory=Counter)
     """written, duplicate, and the reasons of rejects -> messages."""
-    people: int = 0
-    """Persons with an email."""
+    everyone: list[str] = field(default_factory=list)
+    """The email of everybody, lower-cased."""
+    user_ids: dict[str, str] = field(default_factory=dict)
+    """The email, lower-cased, of each who signs up -> their user_id."""
 
 
 def simulate_calls(count: int, seed: int, now: datetime) -> Simulated:
@@ -64,7 +66,8 @@ def simulate_calls(count: int, seed: int, now: datetime) -> Simulated:
             simulated.payloads.append(reject)
             simulated.expected[reason] += 1
     _deliver_twice(simulated, chance)
-    simulated.people = len(world.emails)
+    simulated.everyone = [person.email.lower() for person in world.people]
+    simulated.user_ids = world.user_ids
     return simulated
 
 
@@ -84,19 +87,19 @@ class _World:
     def __init__(self, chance: random.Random, now: datetime) -> None:
         self._chance = chance
         self._received = now - timedelta(hours=1)
-        self._people = [_Person(index, chance) for index in range(120)]
+        self.people = [_Person(index, chance) for index in range(120)]
         self._library = Client("demo", send=False)
-        self.emails: set[str] = set()
+        self.user_ids: dict[str, str] = {}
 
     def next_visit(self) -> Iterator[bytes]:
         chance = self._chance
-        person = chance.choice(self._people)
+        person = chance.choice(self.people)
         if chance.random() < 0.2:
             person.change_device(chance)
         yield self._page(person)
         if not person.signed_up and chance.random() < 0.5:
             person.signed_up = True
-            self.emails.add(person.email)
+            self.user_ids[person.email.lower()] = person.user_id
             yield self._identify(person)
             yield self._group(person)
         for _ in range(chance.randrange(4)):
