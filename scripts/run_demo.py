@@ -72,8 +72,8 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="scripts/demo",
         allow_abbrev=False,
         description="Start Pub/Sub and BigQuery on this machine and both pipelines as streams; publish a simulated "
-        "mailing, visits and sign-ups, and the mailing's next day; wait until every message is accounted for, show what "
-        "came of it, and stop everything.",
+        "mailing, visits and sign-ups, and the mailing's next day; wait until every message is accounted for, show "
+        "what came of it, and stop everything.",
     )
     parser.add_argument("--calls", type=int, default=3000, help="Segment calls to publish, about. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other people. Default: %(default)s")
