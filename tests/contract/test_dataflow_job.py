@@ -1,27 +1,27 @@
 """What would be launched on Dataflow, built without contacting the cloud: the steps' names and what is shipped."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import apache_beam as beam
-import google.auth
 import pytest
-from apache_beam.io.gcp import gcsio
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
-from apache_beam.portability.api import beam_runner_api_pb2
-from apache_beam.runners.dataflow.internal import apiclient
-from google.auth.credentials import AnonymousCredentials
 
 from pipelines.runners import make_options
 from pipelines.segment_to_bigquery import build, read, read_prior, write
 from pipelines.settings import build_parser, parse_settings
 from pipelines.usage import UsageError
+from tests.contract.dataflow_jobs import (
+    compare_step_names,
+    is_beams_own,
+    launch,
+    no_cloud,
+    state_key_coders,
+    step_names,
+)
 
 ROOT = Path(__file__).parent.parent.parent
-GOLDEN_STEPS = Path(__file__).parent / "step_names.txt"
 LAUNCH = [
     *("--input_subscription", "projects/my-project/subscriptions/segment-calls"),
     *("--output_dataset", "my-project.segment"),
@@ -43,50 +43,19 @@ def build_pipeline(argv: list[str]) -> tuple[beam.Pipeline, PipelineOptions]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_cloud() -> Iterator[None]:
-    """No credentials are looked for, no bucket is asked."""
-    with (
-        mock.patch.object(google.auth, "default", return_value=(AnonymousCredentials(), "my-project")),
-        mock.patch.object(gcsio.GcsIO, "is_soft_delete_enabled", return_value=False),
-    ):
+    with no_cloud():
         yield
 
 
 @pytest.fixture(scope="module")
 def job() -> Any:
-    """The job as it would be sent: everything is real but the credentials and the request itself."""
-    jobs: list[Any] = []
-    with (
-        mock.patch.object(apiclient.DataflowApplicationClient, "__init__", return_value=None),
-        mock.patch.object(apiclient.DataflowApplicationClient, "create_job", side_effect=jobs.append),
-    ):
-        pipeline, _ = build_pipeline(LAUNCH)
-        pipeline.run()
-    return jobs[0]
-
-
-def step_names(job: Any) -> list[str]:
-    """Our own steps by name; what is inside Beam's transforms is Beam's to name."""
-    names = {transform.unique_name for transform in job.proto_pipeline.components.transforms.values()}
-    return sorted(name for name in names if not name.startswith("ref_AppliedPTransform") and not _is_beams_own(name))
-
-
-def _is_beams_own(name: str) -> bool:
-    parts = name.split("/")
-    return any(part.startswith("Write") and part[5:6].isupper() for part in parts[1:-1]) or any(
-        part
-        in ("MatchFiles", "ReadMessages", "PublishLetter", "PublishUpdate", "CommitFiles", "SpreadRanges", "SumCounts")
-        for part in parts[:-1]
-    )
+    return launch(build_pipeline(LAUNCH)[0])
 
 
 @pytest.mark.slow
 def test_step_names_are_those_of_the_golden_file(job: Any) -> None:
     """A stateful step that is renamed loses its state on update: a change here needs an update note in CHANGELOG.md."""
-    names = step_names(job)
-    if os.environ.get("UPDATE_GOLDEN"):
-        GOLDEN_STEPS.write_text("\n".join(names) + "\n")
-
-    assert names == GOLDEN_STEPS.read_text().splitlines()
+    compare_step_names(job, "step_names.txt")
 
 
 @pytest.mark.slow
@@ -100,7 +69,7 @@ def test_what_travels_has_our_coders(job: Any) -> None:
     grouped = [
         transform
         for transform in components.transforms.values()
-        if transform.spec.urn == "beam:transform:group_by_key:v1" and not _is_beams_own(transform.unique_name + "/x")
+        if transform.spec.urn == "beam:transform:group_by_key:v1" and not is_beams_own(transform.unique_name + "/x")
     ]
     steps = ("Admit", "Meet", "Spread1", "Spread2", "Conclude", "Settle", "Follow", "Claim", "Hold")
     hops = {f"ResolveIdentities/GrowGraph/{step}Gather" for step in steps}
@@ -118,19 +87,10 @@ def test_what_travels_has_our_coders(job: Any) -> None:
 
 @pytest.mark.slow
 def test_state_is_keyed_by_a_fast_and_deterministic_coder(job: Any) -> None:
-    components = job.proto_pipeline.components
-    stateful = {
-        transform.unique_name: transform
-        for transform in components.transforms.values()
-        if transform.spec.urn == "beam:transform:pardo:v1"
-        and beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload).state_specs
-        and not _is_beams_own(transform.unique_name + "/x")
-    }
+    key_coders = state_key_coders(job)
 
-    assert len(stateful) == 11
-    for name, transform in stateful.items():
-        coder = components.coders[components.pcollections[next(iter(transform.inputs.values()))].coder_id]
-        assert components.coders[coder.component_coder_ids[0]].spec.urn == "beam:coder:varint:v1", name
+    assert len(key_coders) == 11
+    assert set(key_coders.values()) == {"beam:coder:varint:v1"}
 
 
 def test_the_pipelines_set_the_options_that_they_need() -> None:
