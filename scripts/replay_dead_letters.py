@@ -5,13 +5,16 @@ The dead letters themselves stay; a message that is rejected again becomes one m
 """
 
 import argparse
+import base64
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import google.cloud.pubsub_v1 as pubsub_v1
+from apache_beam.io.filesystems import FileSystems
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
@@ -68,13 +71,46 @@ def join_parts(rows: Iterable[Any]) -> list[dict[str, Any]]:
     return letters
 
 
-def replay(client: bigquery.Client, dataset: str, topic: str, letters: Iterable[Any]) -> Replayed:
+def read_dead_letters(
+    pattern: str, reasons: Sequence[str], since: str | None, until: str | None
+) -> list[dict[str, Any]]:
+    """The same of the files `dead_letters/*.jsonl` that email_logs_to_segment writes. Raises ValueError."""
+    files = FileSystems.match([pattern])[0].metadata_list
+    if not files:
+        raise ValueError(f"no file matches {pattern!r}")
+    letters = [letter for file in files for letter in _read_file(file.path)]
+    earliest = datetime.fromisoformat(since) if since else datetime.min
+    latest = datetime.fromisoformat(until) if until else datetime.max
+    return [
+        letter
+        for letter in letters
+        if (not reasons or letter["reason"] in reasons) and _utc(earliest) <= letter["rejected_at"] < _utc(latest)
+    ]
+
+
+def _read_file(path: str) -> Iterator[dict[str, Any]]:
+    with FileSystems.open(path) as file:
+        for number, line in enumerate(file.read().splitlines(), 1):
+            try:
+                letter = json.loads(line)
+                encoded = letter.get("payload_base64")
+                payload = letter["payload"].encode() if encoded is None else base64.b64decode(encoded)
+                yield letter | {"payload": payload, "rejected_at": datetime.fromisoformat(letter["rejected_at"])}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise ValueError(f"{path}, line {number}: no dead letter") from None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def replay(client: bigquery.Client | None, dataset: str | None, topic: str, letters: Iterable[Any]) -> Replayed:
     """Publish the messages to `topic` with their attributes, and insert refused rows into their tables."""
     published = inserted = refused = 0
     with pubsub_v1.PublisherClient() as publisher:
         futures = []
         for letter in letters:
-            if letter["reason"] == Reason.REFUSED_BY_BIGQUERY:
+            if letter["reason"] == Reason.REFUSED_BY_BIGQUERY and client is not None:
                 table = snake_case(letter["step"].removeprefix("Write"))
                 errors = client.insert_rows_json(f"{dataset}.{table}", [json.loads(letter["payload"])], retry=RETRY)
                 inserted, refused = inserted + (not errors), refused + bool(errors)
@@ -101,9 +137,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Replay from the command line; the exit code: 1 if a row was refused again, 2 for the user's mistakes."""
     options = _make_parser().parse_args(arguments)
     try:
-        check_dataset(options.dataset)
-        client = bigquery_client(options.dataset.split(".")[0])
-        letters = find_dead_letters(client, options.dataset, options.reason, options.since, options.until)
+        client = None
+        chosen = (options.reason, options.since, options.until)
+        if options.files is not None:
+            letters = read_dead_letters(options.files, *chosen)
+        else:
+            check_dataset(options.dataset)
+            client = bigquery_client(options.dataset.split(".")[0])
+            letters = find_dead_letters(client, options.dataset, *chosen)
+        letters = [letter for letter in letters if options.step in (None, letter["step"])]
         for reason, count in sorted(Counter(letter["reason"] for letter in letters).items()):
             print(f"{count:8,} {reason}")
         if options.dry_run:
@@ -126,11 +168,21 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Send dead letters again after a fix. Twice does no harm.",
-        epilog="example:\n  scripts/replay_dead_letters --dataset my-project.segment "
-        "--topic projects/my-project/topics/segment-calls --reason too_large --dry_run",
+        epilog="examples:\n  scripts/replay_dead_letters --dataset my-project.segment "
+        "--topic projects/my-project/topics/segment-calls --reason too_large --dry_run\n"
+        "  scripts/replay_dead_letters --files 'out/dead_letters/*.jsonl' --step ParseEmailLogs "
+        "--topic projects/my-project/topics/email-logs",
     )
-    parser.add_argument("--dataset", required=True, metavar="PROJECT.DATASET")
-    parser.add_argument("--topic", required=True, metavar="projects/P/topics/T", help="where the pipeline reads from")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset", metavar="PROJECT.DATASET", help="the table dead_letters of it")
+    source.add_argument("--files", metavar="GLOB", help="what email_logs_to_segment writes: out/dead_letters/*.jsonl")
+    parser.add_argument(
+        "--topic",
+        required=True,
+        metavar="projects/P/topics/T",
+        help="where the pipeline reads from that rejected them; for calls that Segment refused, where it publishes to",
+    )
+    parser.add_argument("--step", help="only those of one step, e.g. ParseEmailLogs")
     parser.add_argument(
         "--reason", action="append", default=[], choices=[reason.value for reason in Reason], help="may be repeated"
     )

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import google.cloud.pubsub_v1 as pubsub_v1
 import pytest
 from google.cloud import bigquery
 
 from pipelines.write_bigquery import RefusedRow, bigquery_rows, bury_refused_row
+from pipelines.write_calls import dead_letter_line
 from schemas.rejections import DeadLetter
 from scripts.create_tables import create_tables
 from scripts.pubsub_emulator import PubsubEmulator
 from scripts.replay_dead_letters import main
-from tests.factories import NOW, parse, sent
+from tests.factories import DAY, NOW, parse, sent
 from transforms.logic.shape_rows import shape_call, shape_dead_letter
 
 TOPIC = "projects/test-project/topics/calls"
@@ -95,3 +97,49 @@ def test_a_bad_dataset_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--dataset", "segment", "--topic", TOPIC]) == 2
 
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> str:
+    """Dead letters as email_logs_to_segment writes them."""
+    rejected = [
+        DeadLetter(b'{"event": "exploded"}', "ParseEmailLogs", "unknown_event", "", NOW, "w1", "c1"),
+        DeadLetter(b"\xff", "ParseEmailLogs", "bad_request", "no JSON", NOW + DAY, "w1"),
+        DeadLetter(b"{}", "SendCalls", "refused_by_segment", "HTTP 400", NOW, "w1"),
+    ]
+    (tmp_path / "part-1.jsonl").write_bytes(b"\n".join(dead_letter_line(letter, "1") for letter in rejected) + b"\n")
+    return str(tmp_path / "*.jsonl")
+
+
+def test_dead_letters_of_files_go_back_with_the_bytes_that_came(
+    subscriber: pubsub_v1.SubscriberClient, files: str
+) -> None:
+    assert main(["--files", files, "--topic", TOPIC, "--step", "ParseEmailLogs"]) == 0
+
+    sent_again = pulled(subscriber)
+    assert sent_again.keys() == {b'{"event": "exploded"}', b"\xff"}
+    assert sent_again[b'{"event": "exploded"}'].items() >= {"workspace_id": "w1", "connection_id": "c1"}.items()
+
+
+def test_of_files_too_reason_and_time_choose(subscriber: pubsub_v1.SubscriberClient, files: str) -> None:
+    flags = ["--files", files, "--topic", TOPIC]
+
+    assert main([*flags, "--reason", "refused_by_segment"]) == 0
+    assert pulled(subscriber).keys() == {b"{}"}
+    assert main([*flags, "--since", "2026-01-02T00:00:00Z"]) == 0
+    assert pulled(subscriber).keys() == {b"\xff"}
+
+
+@pytest.mark.parametrize("content", [b"no JSON", b"{}", b'{"payload": 1, "rejected_at": "2026-01-01T00:00:00Z"}'])
+def test_a_file_of_something_else_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "x.jsonl").write_bytes(content)
+
+    assert main(["--files", str(tmp_path / "*.jsonl"), "--topic", TOPIC]) == 2
+    assert "line 1: no dead letter" in capsys.readouterr().err
+
+
+def test_no_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--files", "/nowhere/*.jsonl", "--topic", TOPIC]) == 2
+    assert "no file matches" in capsys.readouterr().err
