@@ -75,7 +75,7 @@ LONG_WAIT_SECONDS = 10.0
 # An X-RateLimit-Reset above it is a moment, in seconds since 1970, and not the wait that Segment documents.
 _MOMENTS = 1e9
 
-# Level 6 of 9: Segment calls shrink to a tenth, in 4 ms for a full request; level 9 takes twice as long for 2 % less.
+# Level 6 of 9: a full request of email events shrinks to 12 %, in 4 ms; level 9 takes 11 ms and saves 3 % of that.
 _GZIP_LEVEL = 6
 
 _NAME = r"[^\s@\"'<>(){}\[\],;:]"
@@ -342,26 +342,22 @@ def _find_error(state: tenacity.RetryCallState) -> _UnansweredError:
 
 
 class _HurriedSocket(io.RawIOBase):
-    """What comes from a socket, all of it within the socket's timeout, which otherwise starts anew with each packet."""
+    """What comes from a socket, as long as no more than the socket's timeout has passed.
+
+    The timeout itself starts anew with each packet. So the last of them comes within twice the time.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
-        self._seconds = sock.gettimeout()
-        self._deadline = time.monotonic() + (self._seconds or ANSWER_SECONDS)
+        self._deadline = time.monotonic() + (sock.gettimeout() or ANSWER_SECONDS)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        if time.monotonic() > self._deadline:
             raise TimeoutError("the answer takes too long")
-        self._sock.settimeout(left)
-        try:
-            return self._raw.readinto(buffer)
-        finally:
-            self._sock.settimeout(self._seconds)
+        return self._raw.readinto(buffer)
 
     def close(self) -> None:
         self._raw.close()

@@ -92,8 +92,7 @@ class _SendCallFn(beam.DoFn):
             yield WindowedValue(letter, self._timestamp, (GlobalWindow(),))
 
     def teardown(self) -> None:
-        if hasattr(self, "_api"):  # setup may have found no key
-            self._api.close()
+        self._api.close()
 
     def _send(self, calls: Sequence[OutgoingCall]) -> Iterator[DeadLetter]:
         for sent, refusal in self._api.send(calls):

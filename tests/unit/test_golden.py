@@ -26,8 +26,9 @@ from transforms.logic.shape_rows import FACT_TABLES, shape_call, shape_dead_lett
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-# What later steps say: BigQuery itself, about a row.
-NOT_A_PAYLOADS_FAULT = {Reason.REFUSED_BY_BIGQUERY}
+# What others say of what we made: BigQuery of a row, Segment of a call.
+NOT_A_PAYLOADS_FAULT = {Reason.REFUSED_BY_BIGQUERY, Reason.REFUSED_BY_SEGMENT}
+REJECTS = ("rejects.jsonl", "email_log_rejects.jsonl", "identity_update_rejects.jsonl")
 
 
 def read_lines(name: str) -> list[dict[str, Any]]:
@@ -80,7 +81,7 @@ def test_rejects_are_rejected_for_the_reason_that_is_written_beside_them() -> No
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in NOT_A_PAYLOADS_FAULT])
 def test_each_reason_has_a_golden_reject(reason: Reason) -> None:
-    assert reason in {case["reason"] for case in read_lines("rejects.jsonl")}
+    assert reason in {case["reason"] for name in REJECTS for case in read_lines(name)}
 
 
 def test_dead_letters_are_written_so() -> None:

@@ -170,7 +170,7 @@ def _id(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason = Reason.I
     value = _value(fields, field)
     identifier = read_id(value)
     if identifier is None and value is not None:
-        raise Rejected(reason, f"{field} is {_describe(value)}")
+        raise Rejected(reason, f"{field} is {describe(value)}")
     return identifier
 
 
@@ -187,7 +187,7 @@ def _text(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason, empty: 
     value = _value(fields, field)
     if value is None or (isinstance(value, str) and value):
         return value
-    raise Rejected(empty if empty and value == "" else reason, f"{field} is {_describe(value)}")
+    raise Rejected(empty if empty and value == "" else reason, f"{field} is {describe(value)}")
 
 
 def _object(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason) -> msgspec.Raw:
@@ -197,7 +197,7 @@ def _object(fields: Mapping[str, msgspec.Raw], field: str, reason: Reason) -> ms
     value = _value(fields, field)
     if value is None:
         return EMPTY_OBJECT
-    raise Rejected(reason, f"{field} is {_describe(value)}")
+    raise Rejected(reason, f"{field} is {describe(value)}")
 
 
 def _moment(fields: Mapping[str, msgspec.Raw], field: str) -> datetime | None:
@@ -209,12 +209,12 @@ def _required_moment(fields: Mapping[str, msgspec.Raw], field: str) -> datetime 
     value = _value(fields, field)
     moment = parse_moment(value)
     if value is not None and moment is None:
-        raise Rejected(Reason.TIMESTAMP_NOT_VALID, f"{field} is {_describe(value)}, and no ISO 8601 time")
+        raise Rejected(Reason.TIMESTAMP_NOT_VALID, f"{field} is {describe(value)}, and no ISO 8601 time")
     return moment
 
 
-def _describe(value: object) -> str:
-    """A value without what it says."""
+def describe(value: object, nothing: str = "null") -> str:
+    """A value without what it says; None is called `nothing`."""
     if value == "":
         return "an empty string"
     names = {
@@ -225,7 +225,7 @@ def _describe(value: object) -> str:
         list: "an array",
         dict: "an object",
     }
-    return names.get(type(value), "null")
+    return names.get(type(value), nothing)
 
 
 def _describe_bad_json(error: Exception) -> str:

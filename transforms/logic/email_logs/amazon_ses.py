@@ -16,7 +16,6 @@ from transforms.logic.email_logs.read_log_fields import (
     Arrival,
     SenderFields,
     decode_fields,
-    describe,
     digest_content,
     make_line,
     make_log_id,
@@ -29,6 +28,7 @@ from transforms.logic.email_logs.read_log_fields import (
 )
 from transforms.logic.email_logs.recognise_provider import Provider
 from transforms.logic.read_timestamps import read_timestamp
+from transforms.logic.read_wire import describe
 
 # The event -> ours, and the object that holds its particulars.
 EVENTS = MappingProxyType(
@@ -122,13 +122,13 @@ def _unwrap(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], _Envelope]:
     """The event, and what the envelope of SNS says of it."""
     if fields.get("eventType") is not None or fields.get("notificationType") is not None:
         return fields, _Envelope(None, None)
-    kind, text = fields.get("Type"), fields.get("Message")
+    kind, text = read_event_name(fields.get("Type"), "Type"), fields.get("Message")
     if kind in SNS_CONFIRMATIONS:
         raise Rejected(Reason.EVENT_NOT_REPORTED, f"SNS's {kind}: to be confirmed at the provider, by its SubscribeURL")
     if kind != "Notification":
         raise Rejected(Reason.UNKNOWN_EVENT, "Type is none of SNS's")
     if not isinstance(text, str):
-        raise Rejected(Reason.BAD_REQUEST, f"Message is {describe(text)}")
+        raise Rejected(Reason.BAD_REQUEST, f"Message is {describe(text, 'missing')}")
     if text.startswith(SNS_TOPIC_TEST):
         raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's test of an SNS topic")
     event = decode_fields(text.encode(), "Message")
@@ -139,11 +139,12 @@ def _unwrap(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], _Envelope]:
 
 def _require_reported(name: str, detail: Mapping[str, Any]) -> None:
     """Reject an event that is not what its name says."""
-    if name == "Bounce" and detail.get("bounceType") not in BOUNCE_TYPES:
+    if name == "Bounce":
         kind = read_event_name(detail.get("bounceType"), "bounce.bounceType")
-        if kind != "Transient":
+        if kind == "Transient":
+            raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Bounce of the type Transient")
+        if kind not in BOUNCE_TYPES:
             raise Rejected(Reason.UNKNOWN_EVENT, "bounce.bounceType is none of Amazon SES's")
-        raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Bounce of the type Transient")
     if name == "Complaint" and detail.get("complaintFeedbackType") == "not-spam":
         raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Complaint of the type not-spam")
     if name == "Subscription" and not _has_unsubscribed(detail):

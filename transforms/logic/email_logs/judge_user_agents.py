@@ -14,7 +14,7 @@ from schemas.email_logs import EmailEvent
 APPLE_PRIVACY_PROTECTION = "Mozilla/5.0"
 
 # Gmail and Yahoo load images through a proxy at the moment that a human opens the email. The list of crawlers has them,
-# because to a web site they are programs: https://support.google.com/a/answer/3299041.
+# because to a web site they are programs.
 IMAGE_PROXIES = ("googleimageproxy", "yahoomailproxy")
 
 # Mail gateways that open each email and follow its links before the recipient sees it, where they say who they are.
@@ -27,12 +27,14 @@ MAX_JUDGED_CHARACTERS = 512
 # As many different user agents as a day's log has. A judgement that is not remembered takes 20 to 300 microseconds.
 REMEMBERED_USER_AGENTS = 16_384
 
+_OPENED, _CLICKED = EmailEvent.OPENED.value, EmailEvent.CLICKED.value
+
 
 def is_machine(event: str, user_agent: str | None) -> bool:
     """Whether this event is a program's doing; only opens and clicks can be."""
-    if event == EmailEvent.OPENED:
+    if event == _OPENED:
         return is_machine_open(user_agent)
-    return event == EmailEvent.CLICKED and is_bot_click(user_agent)
+    return event == _CLICKED and is_bot_click(user_agent)
 
 
 def is_machine_open(user_agent: str | None) -> bool:

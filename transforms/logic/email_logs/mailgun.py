@@ -14,7 +14,6 @@ from transforms.logic.email_logs.judge_user_agents import is_machine
 from transforms.logic.email_logs.read_log_fields import (
     Arrival,
     SenderFields,
-    describe,
     digest_content,
     make_line,
     make_log_id,
@@ -27,6 +26,7 @@ from transforms.logic.email_logs.read_log_fields import (
     read_sender_fields,
 )
 from transforms.logic.email_logs.recognise_provider import Provider
+from transforms.logic.read_wire import describe
 
 EVENTS = MappingProxyType(
     {
@@ -97,7 +97,7 @@ def _unwrap(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
     if event is None:
         return fields, read_name(fields.get("token"))
     if not isinstance(event, dict):
-        raise Rejected(Reason.BAD_REQUEST, f"event-data is {describe(event)}, not an object")
+        raise Rejected(Reason.BAD_REQUEST, f"event-data is {describe(event, 'missing')}, not an object")
     return event, read_name(read_object(fields.get("signature")).get("token"))
 
 
@@ -119,10 +119,7 @@ def _judge_event(event: Mapping[str, Any]) -> str:
 
 
 def _is_bot(event: str, bot: object) -> bool:
-    """Whether Mailgun says so: `apple`, `gmail` or `generic`; empty for a human.
-
-    https://documentation.mailgun.com/docs/mailgun/user-manual/tracking-messages/track-opens
-    """
+    """Whether Mailgun says so: `apple`, `gmail` or `generic` in client-info; empty for a human."""
     is_engagement = event in (EmailEvent.OPENED, EmailEvent.CLICKED)
     return is_engagement and (bot is True or (isinstance(bot, str) and bot.strip().lower() not in _NO_BOT))
 

@@ -28,6 +28,8 @@ from transforms.logic.parse_call import normalise_email
 from transforms.logic.read_timestamps import to_micros
 
 _EVENTS = frozenset(EmailEvent)
+_OPENED, _CLICKED = EmailEvent.OPENED.value, EmailEvent.CLICKED.value
+_PROVIDER = Provider.OWN_LOG
 _ABSENT = msgspec.Raw()
 
 
@@ -84,7 +86,7 @@ def read_common_own_line(payload: bytes, arrival: Arrival) -> LogLine | None:
     email, at = normalise_email(line.email), to_micros(line.at)
     if email is None or (at is None and line.at is not None):
         return None
-    return _shape_own_line(line, arrival, make_log_id(Provider.OWN_LOG, line.log_id), email, at)
+    return _shape_own_line(line, arrival, make_log_id(_PROVIDER, line.log_id), email, at)
 
 
 def read_own_line(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[LogLine]:
@@ -107,7 +109,7 @@ def read_own_line(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[LogLi
     read_sender_fields(fields, line)
     email, at = read_recipient(fields.get("email"), "email"), read_iso_time(fields.get("at"), "at")
     log_id = read_event_id(fields.get("log_id"), "log_id") or digest_content(fields)
-    yield _shape_own_line(line, arrival, make_log_id(Provider.OWN_LOG, log_id), email, at)
+    yield _shape_own_line(line, arrival, make_log_id(_PROVIDER, log_id), email, at)
 
 
 def _read_flag(value: object) -> bool | None:
@@ -117,7 +119,7 @@ def _read_flag(value: object) -> bool | None:
 def _shape_own_line(line: _OwnLine, arrival: Arrival, log_id: str, email: str, at: int | None) -> LogLine:
     if line.workspace_id is not None and not arrival.is_workspace_stated:
         arrival = Arrival(line.workspace_id, False, arrival.arrived_at)
-    known = line.machine_open if line.event == "opened" else line.bot_click if line.event == "clicked" else None
+    known = line.machine_open if line.event == _OPENED else line.bot_click if line.event == _CLICKED else None
     return make_line(
         arrival,
         line.event,

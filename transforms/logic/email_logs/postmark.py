@@ -35,8 +35,8 @@ RECORD_TYPES = MappingProxyType(
 )
 NOT_REPORTED = frozenset({"Inbound"})
 
-# https://postmarkapp.com/developer/api/bounce-api#bounce-types. A SpamNotification comes from the recipient's server,
-# which took the email for spam and refused it; it is a human who reports an email as spam.
+# https://postmarkapp.com/developer/api/bounce-api#bounce-types. A SpamNotification says that a filter or a block turned
+# the email away; what a human reports as spam is a SpamComplaint.
 BOUNCE_TYPES = MappingProxyType(
     {
         "HardBounce": EmailEvent.BOUNCED.value,

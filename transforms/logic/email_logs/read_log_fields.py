@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -14,7 +14,7 @@ from transforms.logic.decode_json import decode_object
 from transforms.logic.email_logs.recognise_provider import Provider
 from transforms.logic.parse_call import normalise_email
 from transforms.logic.read_timestamps import MAX_FUTURE_MICROS, MAX_MICROS, MIN_MICROS, read_timestamp
-from transforms.logic.read_wire import check_nesting, read_id
+from transforms.logic.read_wire import check_nesting, describe, read_id
 
 # Ids of providers have some 20 to 60 characters. Each line's id is kept for as long as repeats are looked for.
 MAX_EVENT_ID_CHARACTERS = 200
@@ -28,10 +28,10 @@ Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 _SECONDS = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
-_EVENT_IDS_KEPT_EMPTY = frozenset({"person_id", "user_id"})
+_NEVER_EMPTY = frozenset({"person_id", "user_id"})
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """What is known of an event before it is read: how its message got here."""
 
     workspace_id: str
@@ -76,11 +76,11 @@ def read_sender_fields(values: Mapping[str, Any], fields: _Fields) -> _Fields:
 
 def read_event_id(value: object, field: str) -> str | None:
     """An id: null means absent, a number is text. Empty text is no person and no user, but an absent campaign."""
-    if value is None or (value == "" and field not in _EVENT_IDS_KEPT_EMPTY):
+    if value is None or (value == "" and field not in _NEVER_EMPTY):
         return None
     identifier = read_id(value)
     if identifier is None:
-        raise Rejected(Reason.ID_NOT_STRING, f"{field} is {describe(value)}")
+        raise Rejected(Reason.ID_NOT_STRING, f"{field} is {describe(value, 'missing')}")
     return identifier
 
 
@@ -97,7 +97,7 @@ def read_object(value: object) -> Mapping[str, Any]:
 def read_event_name(value: object, field: str) -> str:
     """What happened, in the provider's words."""
     if not isinstance(value, str) or not value:
-        raise Rejected(Reason.UNKNOWN_EVENT, f"{field} is {describe(value)}")
+        raise Rejected(Reason.UNKNOWN_EVENT, f"{field} is {describe(value, 'missing')}")
     return value
 
 
@@ -105,7 +105,7 @@ def read_recipient(value: object, field: str) -> str:
     """The recipient's email, as identities are compared."""
     email = normalise_email(value)
     if email is None:
-        what = "no email address" if isinstance(value, str) and value else describe(value)
+        what = "no email address" if isinstance(value, str) and value else describe(value, "missing")
         raise Rejected(Reason.RECIPIENT_NOT_VALID, f"{field} is {what}")
     return email
 
@@ -116,7 +116,11 @@ def read_iso_time(value: object, field: str) -> int | None:
         return None
     micros = read_timestamp(value)
     if micros is None:
-        what = "no ISO 8601 time from the years 1 to 9999" if isinstance(value, str) and value else describe(value)
+        what = (
+            "no ISO 8601 time from the years 1 to 9999"
+            if isinstance(value, str) and value
+            else describe(value, "missing")
+        )
         raise Rejected(Reason.TIMESTAMP_NOT_VALID, f"{field} is {what}")
     return micros
 
@@ -129,7 +133,7 @@ def read_epoch_time(value: object, field: str) -> int | None:
     if isinstance(value, str) and _SECONDS.fullmatch(value):
         number = float(value) if "." in value else int(value)
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise Rejected(Reason.TIMESTAMP_NOT_VALID, f"{field} is {describe(value)}, and no time since 1970")
+        raise Rejected(Reason.TIMESTAMP_NOT_VALID, f"{field} is {describe(value, 'missing')}, and no time since 1970")
     scale = 1_000 if number >= MIN_MILLISECONDS else 1_000_000
     micros = round(number * scale) if abs(number) <= MAX_MICROS else MAX_MICROS + 1
     if not MIN_MICROS <= micros <= MAX_MICROS:
@@ -141,7 +145,7 @@ def make_log_id(provider: Provider, event_id: str) -> str:
     """What a repeat is known by: the provider and the id that it gave the event, or its digest if that is long."""
     if len(event_id) > MAX_EVENT_ID_CHARACTERS:
         event_id = _digest(event_id.encode())
-    return f"{provider.value}:{event_id}"
+    return provider + ":" + event_id
 
 
 def digest_content(content: Mapping[str, Any]) -> str:
@@ -190,21 +194,6 @@ def make_line(
         sender.account_id,
         sender.account_name,
     )
-
-
-def describe(value: object) -> str:
-    """A value without what it says."""
-    if value == "":
-        return "an empty string"
-    names = {
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-        str: "a string",
-        list: "an array",
-        dict: "an object",
-    }
-    return names.get(type(value), "missing")
 
 
 def decode_fields(payload: bytes, name: str) -> dict[str, Any]:

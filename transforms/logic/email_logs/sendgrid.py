@@ -1,5 +1,6 @@
 """Events of SendGrid's Event Webhook: https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event."""
 
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -42,8 +43,14 @@ EVENTS = MappingProxyType(
 # On its way, never sent, or subscribed again; and what befell the account instead of an email.
 NOT_REPORTED = frozenset({"processed", "deferred", "dropped", "group_resubscribe", "account_status_change"})
 
+_OPENED, _CLICKED = EmailEvent.OPENED.value, EmailEvent.CLICKED.value
+_PROVIDER = Provider.SENDGRID
 _ABSENT = msgspec.Raw()
 _MAX_SECONDS = MIN_MILLISECONDS - 1
+
+# How the part of sg_message_id begins that tells which servers worked on it.
+# https://docs.sendgrid.com/for-developers/tracking-events/event#json-objects
+_SERVERS = re.compile(r"\.(?:st)?(?:filter|recvd)")
 
 
 class _SendGridEvent(SenderFields, gc=False):
@@ -104,7 +111,7 @@ def read_common_sendgrid_event(payload: bytes, arrival: Arrival) -> LogLine | No
     email = normalise_email(event.email)
     if email is None:
         return None
-    log_id = make_log_id(Provider.SENDGRID, event.sg_event_id)
+    log_id = make_log_id(_PROVIDER, event.sg_event_id)
     return _shape_event(event, EVENTS[event.event], arrival, log_id, email, seconds * 1_000_000)
 
 
@@ -137,14 +144,14 @@ def read_sendgrid_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator
     email = read_recipient(fields.get("email"), "email")
     at = read_epoch_time(fields.get("timestamp"), "timestamp")
     event_id = read_name(fields.get("sg_event_id")) or digest_content(fields)
-    yield _shape_event(event, EVENTS[name], arrival, make_log_id(Provider.SENDGRID, event_id), email, at)
+    yield _shape_event(event, EVENTS[name], arrival, make_log_id(_PROVIDER, event_id), email, at)
 
 
 def _shape_event(
     event: _SendGridEvent, what: str, arrival: Arrival, log_id: str, email: str, at: int | None
 ) -> LogLine:
-    if event.email_id is None:  # the id of the email, then of the servers it went through
-        event.email_id = (event.sg_message_id or "").partition(".")[0] or event.smtp_id or None
+    if event.email_id is None:
+        event.email_id = _message_id(event.sg_message_id or "") or event.smtp_id or None
     if event.campaign_id is None:
         campaign_id = event.singlesend_id or event.marketing_campaign_id
         event.campaign_id = None if campaign_id is None else str(campaign_id) or None
@@ -157,8 +164,14 @@ def _shape_event(
         at,
         email,
         event,
-        event.url if what == "clicked" else None,
+        event.url if what == _CLICKED else None,
         event.useragent,
         event.ip,
-        (what == "opened" and event.sg_machine_open is True) or is_machine(what, event.useragent),
+        (what == _OPENED and event.sg_machine_open is True) or is_machine(what, event.useragent),
     )
+
+
+def _message_id(sg_message_id: str) -> str:
+    """The id of the message, without the servers that it went through: `14c5d75ce93.dfd.64b469.filter0001.16648...`."""
+    cut = _SERVERS.search(sg_message_id)
+    return sg_message_id[: cut.start()] if cut else sg_message_id
