@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pipelines.usage import UsageError, UsageParser, check_percent, check_resource, check_workspace
 from pipelines.write_key import SECRET_FLAG, SEGMENT_WRITE_KEY, WriteKeySource
@@ -20,6 +21,8 @@ MAX_TTL_DAYS = 3650
 
 # More keys than any job has use for: each costs every block of lines some bytes.
 MAX_SHARDS = 10_000
+
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class EmailSettings:
         check_workspace(self.workspace_id)
         if self.segment_endpoint is None and self.segment_write_key_secret is not None:
             raise UsageError(f"{SECRET_FLAG} needs --segment_endpoint, e.g. https://api.segment.io")
-        if self.segment_endpoint is not None and not self.segment_endpoint.startswith(("https://", "http://")):
-            raise UsageError("--segment_endpoint is a URL, e.g. https://api.segment.io")
+        if self.segment_endpoint is not None:
+            _check_endpoint(self.segment_endpoint)
         WriteKeySource(self.segment_write_key_secret)
         if self.unique_ttl_days is not None and not 1 <= self.unique_ttl_days <= MAX_TTL_DAYS:
             raise UsageError(f"--unique_ttl_days lies between 1 and {MAX_TTL_DAYS}")
@@ -85,6 +88,17 @@ class EmailSettings:
     def write_key_source(self) -> WriteKeySource:
         """Where the write key is."""
         return WriteKeySource(self.segment_write_key_secret)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    try:
+        url = urlsplit(endpoint)
+    except ValueError:
+        url = urlsplit("")
+    if url.scheme not in ("https", "http") or not url.hostname:
+        raise UsageError("--segment_endpoint is a URL, e.g. https://api.segment.io")
+    if url.scheme == "http" and url.hostname not in _THIS_MACHINE:
+        raise UsageError("--segment_endpoint: http:// would show the write key to the network; give https://")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ LAG_SECONDS = 0.5
 LEASE_SECONDS = 30
 RENEWAL_SECONDS = 10.0
 
-# A request about messages may have 512 KB (https://cloud.google.com/pubsub/quotas#resource_limits); an id has about 200 B.
+# A request may have 512 KB (https://cloud.google.com/pubsub/quotas#resource_limits); an id has about 200 bytes.
 IDS_A_REQUEST = 1000
 
 _read_until: dict[str, Timestamp] = {}

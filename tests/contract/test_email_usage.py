@@ -48,6 +48,8 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["--input_subscription", "logs", "--output_topic", TOPIC], "--input_subscription 'logs' is not of the form"),
         ([*STREAM, "--identity_subscription", "i"], "--identity_subscription 'i' is not of the form"),
         ([*GOOD, "--segment_endpoint", "api.segment.io"], "--segment_endpoint is a URL"),
+        ([*GOOD, "--segment_endpoint", "http://api.segment.io"], "would show the write key"),
+        ([*GOOD, "--segment_endpoint", "http://[x"], "--segment_endpoint is a URL"),
         ([*GOOD, "--segment_write_key_secret", "projects/p/secrets/s"], "needs --segment_endpoint"),
         ([*GOOD, *SEGMENT, "--segment_write_key_secret", "s"], "projects/PROJECT/secrets/NAME"),
         ([*GOOD, "--segment_write_key", "abc"], "did you mean --segment_write_key_secret"),

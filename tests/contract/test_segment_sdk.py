@@ -22,7 +22,12 @@ FIELDS = {"track": ("event", "properties"), "page": ("properties",), "identify":
 
 
 def line(number: int, event: EmailEvent, **fields: Any) -> LogLine:
-    about = {"email_id": "e1", "campaign_id": "c1", "campaign_run_id": "r1", "campaign_name": "Spring 🌱"}
+    about: dict[str, Any] = {
+        "email_id": "e1",
+        "campaign_id": "c1",
+        "campaign_run_id": "r1",
+        "campaign_name": "Spring 🌱",
+    }
     at = NOW + number * SECOND
     return LogLine("w1", f"log:{number}", event.value, at, at, "ann@example.com", "p1", **about, **fields)
 

@@ -59,8 +59,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.int
 def test_any_payload_is_an_update_that_travels_or_rejected(data: bytes) -> None:
     try:
         update = parse_identity_update(message(data))
-    except Rejected as verdict:
-        assert verdict.detail
+    except Rejected:
         return
 
     block = LogBlock([], [update])
