@@ -15,12 +15,20 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.table import Table
 
 from pipelines.read import BYTES_READ, UnreadableFileError
+from pipelines.segment_api import SegmentUnreachableError
+from pipelines.write_key import NoWriteKeyError
 from transforms.rejection_limit import MostlyRejectedError
 
 # The exit code of a run that its input stopped, not a bug.
 FAILED = 1
 
-_EXPECTED = (KeyboardInterrupt, MostlyRejectedError, UnreadableFileError)
+_EXPECTED = (
+    KeyboardInterrupt,
+    MostlyRejectedError,
+    NoWriteKeyError,
+    SegmentUnreachableError,
+    UnreadableFileError,
+)
 
 # They show the stack of every error, and repeat it when it passes another step.
 _BEAM_LOGGERS = tuple(

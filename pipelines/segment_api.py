@@ -27,10 +27,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from schemas.outgoing_calls import OutgoingCall
 
-# https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size: 32 KB a call and
-# 500 KB a request, before compression. Segment's own libraries read the first as 32,768 bytes; 500,000 is right
-# whichever kilobyte is meant.
-MAX_CALL_BYTES = 32 * 1024
+# https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size: 500 KB a request,
+# before compression, and 32 KB a call. 500,000 is right whichever kilobyte is meant.
 MAX_REQUEST_BYTES = 500_000
 
 # https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#batch: what is over it is answered

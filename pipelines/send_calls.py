@@ -10,13 +10,13 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipelines.segment_api import MAX_CALL_BYTES, Packer, SegmentApi, batch_url
+from pipelines.segment_api import Packer, SegmentApi, batch_url
 from pipelines.version import pipeline_version
 from pipelines.write_key import WriteKeySource
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, Reason
-from transforms.logic.parse_call import peek_call
-from transforms.rejection_limit import MostlyRejectedError, find_limit
+from transforms.logic.parse_call import MAX_CALL_BYTES, peek_call
+from transforms.rejection_limit import find_limit
 
 STEP = "SendCalls"
 """The step that the dead letters name."""
@@ -104,13 +104,8 @@ class _SendCallFn(beam.DoFn):
                 yield from (_bury(call, Reason.REFUSED_BY_SEGMENT, refusal) for call in sent)
 
     def _observe(self, calls: Sequence[OutgoingCall], refusal: str | None) -> None:
-        try:
-            self._limit.observe(len(calls), 0 if refusal is None else len(calls))
-        except MostlyRejectedError:
-            raise MostlyRejectedError(
-                f"Segment refused more than {self._max_rejected_percent:g} % of the last calls "
-                f"(--max_rejected_percent), the last with: {refusal}. Are the endpoint and the write key right?"
-            ) from None
+        hint = f"{self._endpoint} said last: {refusal}. Are the endpoint and the write key right?"
+        self._limit.observe(len(calls), 0 if refusal is None else len(calls), "calls", hint)
 
 
 def _bury(call: OutgoingCall, reason: Reason, detail: str) -> DeadLetter:

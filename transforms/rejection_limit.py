@@ -21,8 +21,8 @@ class RejectionLimit:
         self._rejected = 0.0
         self._lock = threading.Lock()
 
-    def observe(self, seen: int, rejected: int) -> None:
-        """Count a block. Raises `MostlyRejectedError` over the limit, once the sample is large enough to tell."""
+    def observe(self, seen: int, rejected: int, what: str = "messages", hint: str = "Is this the right input?") -> None:
+        """Count a block of `what`; `hint` says what to look at. Raises `MostlyRejectedError` over the limit, once the sample is large enough to tell."""
         with self._lock:
             if self._seen > 10 * self._sample:
                 self._seen, self._rejected = self._seen / 2, self._rejected / 2
@@ -30,8 +30,8 @@ class RejectionLimit:
             self._rejected += rejected
             if self._seen >= self._sample and 100 * self._rejected > self._percent * self._seen:
                 raise MostlyRejectedError(
-                    f"{self._rejected:,.0f} of the last {self._seen:,.0f} messages were rejected, more than "
-                    f"{self._percent:g} % (--max_rejected_percent). Is this the right input?"
+                    f"{self._rejected:,.0f} of the last {self._seen:,.0f} {what} were rejected, more than "
+                    f"{self._percent:g} % (--max_rejected_percent). {hint}"
                 )
 
 

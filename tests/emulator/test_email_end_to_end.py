@@ -13,7 +13,7 @@ from pipelines import segment_to_bigquery
 from pipelines.email_logs_to_segment import run
 from scripts.start_pubsub import RunningPubsub
 from tests.emulator.programs import Topic, start_program, wait_until
-from tests.misbehaving_segment import WRITE_KEY, MisbehavingSegment
+from tests.misbehaving_segment import WRITE_KEY, Answer, MisbehavingSegment
 
 EMAIL = {"email": "Ann@Example.com", "email_id": "e1", "campaign_id": "c1", "campaign_run_id": "r1"}
 SENDGRID = [
@@ -146,6 +146,25 @@ def test_pubsub_to_pubsub_with_identity_updates(pubsub: RunningPubsub) -> None:
         ("Unique Link Click per Unique Open", None, "u1"): 1,
     }
     assert rejected == {"ParseEmailLogs": "bad_request", "ParseIdentityUpdates": "bad_request"}
+
+
+def test_a_key_that_segment_refuses_stops_the_run_with_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("SEGMENT_WRITE_KEY", "not the key")
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(log(f"l{number}") for number in range(1500)))
+
+    with MisbehavingSegment(always=Answer(401)) as segment, pytest.raises(SystemExit) as ended:
+        run(["--input_files", str(tmp_path / "log.jsonl"), "--segment_endpoint", segment.url])
+
+    said = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1
+    assert len(said) == 1
+    assert segment.url in said[0]
+    assert not caplog.records
 
 
 def test_files_to_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,7 +169,7 @@ def test_a_wrong_key_stops_the_job_before_all_is_drained(segment: MisbehavingSeg
     segment.always = Answer(401, body=b"no such key")
 
     with pytest.raises(
-        RuntimeError, match=r"refused more than 95 % of the last calls .*HTTP 401: no such key\. Are the endpoint and"
+        RuntimeError, match=r"2,500 of the last 2,500 calls were rejected.*HTTP 401: no such key\. Are the endpoint and"
     ):
         run(blocks(6_000, 1_000), segment.url, percent=95)
 

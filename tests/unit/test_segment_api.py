@@ -22,7 +22,6 @@ from segment.analytics import request as sdk
 
 from pipelines import segment_api
 from pipelines.segment_api import (
-    MAX_CALL_BYTES,
     MAX_REQUEST_BYTES,
     MAX_REQUEST_CALLS,
     Packer,
@@ -50,6 +49,7 @@ from tests.misbehaving_segment import (
     MisbehavingSegment,
     too_many,
 )
+from transforms.logic.parse_call import MAX_CALL_BYTES
 
 NOW = 1_700_000_000.0
 
