@@ -22,7 +22,10 @@ class RejectionLimit:
         self._lock = threading.Lock()
 
     def observe(self, seen: int, rejected: int, what: str = "messages", hint: str = "Is this the right input?") -> None:
-        """Count a block of `what`; `hint` says what to look at. Raises `MostlyRejectedError` over the limit, once the sample is large enough to tell."""
+        """Count a block of `what`; `hint` says what to look at.
+
+        Raises `MostlyRejectedError` over the limit, once the sample is large enough to tell.
+        """
         with self._lock:
             if self._seen > 10 * self._sample:
                 self._seen, self._rejected = self._seen / 2, self._rejected / 2

@@ -22,12 +22,13 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindow, Timestampe
 
 from pipelines import send_calls
 from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
-from pipelines.segment_api import MAX_CALL_BYTES, SegmentApi
+from pipelines.segment_api import SegmentApi
 from pipelines.send_calls import SendCalls
 from pipelines.write_key import SEGMENT_WRITE_KEY, WriteKeySource
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter
 from tests.misbehaving_segment import WRITE_KEY, Answer, MisbehavingSegment
+from transforms.logic.parse_call import MAX_CALL_BYTES
 
 COUNTERS = ("delivered", "refused", "requests", "retries", "too_large")
 ROOT = Path(__file__).parent.parent.parent
