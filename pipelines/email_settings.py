@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pipelines.usage import UsageError, UsageParser, check_percent, check_resource, check_workspace
 from pipelines.write_key import SECRET_FLAG, SEGMENT_WRITE_KEY, WriteKeySource
-from transforms.logic.email_logs.parse_email_logs import MAX_LOG_BYTES
+from schemas.email_logs import MAX_LOG_BYTES
 
 PROGRAM = "email_logs_to_segment"
 

@@ -8,9 +8,6 @@ import re
 import tomllib
 from typing import Any, NoReturn
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
 from pipelines.check_pattern import find_fault
 from pipelines.find_toml_lines import TomlPath, find_lines
 from schemas.identities import IdentifierType
@@ -38,6 +35,9 @@ class IdentitySettingsError(ValueError):
 
 def read_identity_settings(path: str) -> IdentityRules:
     """The rules of a file on any file system that Beam knows. Raises `IdentitySettingsError`."""
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
     try:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             data: bytes = file.read()

@@ -13,9 +13,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pipelines.segment_api import Packer, SegmentApi, batch_url
 from pipelines.version import pipeline_version
 from pipelines.write_key import WriteKeySource
+from schemas.calls import MAX_CALL_BYTES
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, Reason
-from transforms.logic.parse_call import MAX_CALL_BYTES, peek_call
+from transforms.logic.parse_call import peek_call
 from transforms.rejection_limit import find_limit
 
 STEP = "SendCalls"

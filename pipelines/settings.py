@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from pipelines.identity_settings import IdentitySettingsError, read_identity_settings
 from pipelines.usage import UsageError, UsageParser, check_percent, check_resource, check_workspace
+from schemas.calls import MAX_CALL_BYTES
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from schemas.tables import check_dataset
-from transforms.logic.parse_call import MAX_CALL_BYTES
 
 PROGRAM = "segment_to_bigquery"
 

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 import msgspec
 
+# https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size: 32 KB a call.
+MAX_CALL_BYTES = 32 * 1024
+
 
 class CallType(StrEnum):
     """The calls that are read: Segment's six, its erasure request `delete`, and `suppress`.

@@ -6,6 +6,10 @@ import msgspec
 
 from schemas.identity_updates import IdentityUpdate
 
+# Pub/Sub takes 10 MB a message (https://cloud.google.com/pubsub/quotas#resource_limits), and a provider's webhook is
+# published as it came: SendGrid alone posts up to about 1 MB at a time. So only a line of a file can be larger.
+MAX_LOG_BYTES = 10_000_000
+
 
 class EmailEvent(StrEnum):
     """What a log line says happened; our own vocabulary, to which every provider's is mapped."""

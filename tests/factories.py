@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from schemas.calls import SegmentCall
+from schemas.calls import MAX_CALL_BYTES, SegmentCall
 from schemas.identities import Link
 from schemas.messages import Message
 from schemas.rejections import DeadLetter, Rejected
-from transforms.logic.parse_call import MAX_CALL_BYTES, parse_call
+from transforms.logic.parse_call import parse_call
 
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND

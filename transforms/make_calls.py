@@ -7,11 +7,11 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
+from schemas.calls import MAX_CALL_BYTES
 from schemas.email_calls import EmailCall, EmailCallBlock, EmailCallKind
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, Reason
 from transforms.logic.make_call import make_call
-from transforms.logic.parse_call import MAX_CALL_BYTES
 from transforms.several_outputs import gives_several
 
 

@@ -25,10 +25,10 @@ from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
 from pipelines.segment_api import SegmentApi
 from pipelines.send_calls import SendCalls
 from pipelines.write_key import SEGMENT_WRITE_KEY, WriteKeySource
+from schemas.calls import MAX_CALL_BYTES
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter
 from tests.misbehaving_segment import WRITE_KEY, Answer, MisbehavingSegment
-from transforms.logic.parse_call import MAX_CALL_BYTES
 
 COUNTERS = ("delivered", "refused", "requests", "retries", "too_large")
 ROOT = Path(__file__).parent.parent.parent

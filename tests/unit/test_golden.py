@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from schemas.calls import CallType
+from schemas.calls import MAX_CALL_BYTES, CallType
 from schemas.identity_rules import DEFAULT_RULES
 from schemas.rejections import DeadLetter, Reason, Rejected
 from schemas.rows import row_values
 from schemas.tables import TABLES
 from tests.factories import NOW, as_json, dead_letter, message
 from transforms.logic.identify_callers import find_links, set_callers
-from transforms.logic.parse_call import MAX_CALL_BYTES, parse_call
+from transforms.logic.parse_call import parse_call
 from transforms.logic.resolve_callers import ResolvedCallers, resolve_callers
 from transforms.logic.resolve_links import resolve_links
 from transforms.logic.shape_rows import FACT_TABLES, shape_call, shape_dead_letter

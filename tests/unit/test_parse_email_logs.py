@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
-from schemas.email_logs import EmailEvent, LogBlock, LogLine
+from schemas.email_logs import MAX_LOG_BYTES, EmailEvent, LogBlock, LogLine
 from schemas.rejections import Reason, Rejected
 from tests.factories import ABSENT, DAY, HOUR, NOW, SECOND, message
 from tests.strategies import (
@@ -31,7 +31,7 @@ from tests.strategies import (
     odd_times,
 )
 from transforms.coders import StructCoder
-from transforms.logic.email_logs.parse_email_logs import MAX_LOG_BYTES, ParsedLogs, parse_email_logs
+from transforms.logic.email_logs.parse_email_logs import ParsedLogs, parse_email_logs
 from transforms.logic.parse_call import normalise_email
 from transforms.logic.read_timestamps import MIN_MICROS, format_timestamp
 from transforms.logic.read_wire import MAX_NESTING

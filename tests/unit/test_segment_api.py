@@ -36,6 +36,7 @@ from pipelines.segment_api import (
 )
 from pipelines.usage import UsageError
 from pipelines.write_key import SEGMENT_WRITE_KEY, NoWriteKeyError, WriteKeySource
+from schemas.calls import MAX_CALL_BYTES
 from schemas.outgoing_calls import OutgoingCall
 from tests.misbehaving_segment import (
     BAD_REQUEST,
@@ -49,7 +50,6 @@ from tests.misbehaving_segment import (
     MisbehavingSegment,
     too_many,
 )
-from transforms.logic.parse_call import MAX_CALL_BYTES
 
 NOW = 1_700_000_000.0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.calls import CallType, SegmentCall
+from schemas.calls import MAX_CALL_BYTES, CallType, SegmentCall
 from schemas.messages import Message
 from schemas.rejections import Reason, Rejected
 from transforms.logic.decode_json import decode_object
@@ -30,9 +30,6 @@ from transforms.logic.read_wire import (
     read_id,
     read_wire,
 )
-
-# https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size: 32 KB a call.
-MAX_CALL_BYTES = 32 * 1024
 
 # How a call got here, not what it says. A client that sends the same call again changes these and nothing else.
 TRANSPORT_FIELDS = frozenset({"sentAt", "receivedAt", "writeKey", "_metadata"})

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.email_logs import LogLine
+from schemas.email_logs import MAX_LOG_BYTES, LogLine
 from schemas.messages import Message
 from schemas.rejections import Reason, Rejected
 from transforms.logic.email_logs.amazon_ses import read_amazon_ses_event
@@ -21,10 +21,6 @@ from transforms.logic.email_logs.read_log_fields import Arrival, decode_fields
 from transforms.logic.email_logs.recognise_provider import Provider, recognise_provider
 from transforms.logic.email_logs.sendgrid import read_common_sendgrid_event, read_sendgrid_event
 from transforms.logic.read_wire import check_nesting
-
-# Pub/Sub takes 10 MB a message (https://cloud.google.com/pubsub/quotas#resource_limits), and a provider's webhook is
-# published as it came: SendGrid alone posts up to about 1 MB at a time. So only a line of a file can be larger.
-MAX_LOG_BYTES = 10_000_000
 
 _READERS: Mapping[Provider, Callable[[Mapping[str, Any], Arrival], Iterator[LogLine]]] = {
     Provider.OWN_LOG: read_own_line,
