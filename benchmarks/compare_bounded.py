@@ -14,16 +14,10 @@ is missed or wrong is counted by cause.
 """
 
 import argparse
-import multiprocessing
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 from rich.console import Console
@@ -31,11 +25,11 @@ from rich.console import Console
 from benchmarks.compare_results import check_outputs
 from benchmarks.explain_pairs import Explained, explain_output, make_cause_markdown, make_cause_tables
 from benchmarks.generate_calls import Truth, generate_calls, write_truth
-from benchmarks.measure_process import Cost, ProgramFailed, measure_process
-from benchmarks.report_costs import BY_THE_DOCS, PIPELINE, PLAIN_LOOP, Report, make_markdown, make_report, make_table
+from benchmarks.measure_process import ProgramFailed
+from benchmarks.report_bounded import Report, make_bounded_markdown, make_bounded_table, make_report
+from benchmarks.report_costs import BY_THE_DOCS, PIPELINE, PLAIN_LOOP
+from benchmarks.run_rounds import EnginesDiffer, new_folder, positive, run_apart, run_rounds, working_folder
 from benchmarks.score_persons import Score
-
-Answer = TypeVar("Answer")
 
 _COMMANDS: dict[str, Callable[[str, str], list[str]]] = {
     PIPELINE: lambda calls, output: ["pipelines.segment_to_bigquery", "--input_files", calls, "--output_dir", output],
@@ -44,79 +38,33 @@ _COMMANDS: dict[str, Callable[[str, str], list[str]]] = {
 }
 
 
-class EnginesDiffer(Exception):  # noqa: N818 - a finding, told as it is
-    """The engines did not do the same job: no time means anything."""
-
-
 def compare_bounded(folder: Path, calls: int, rounds: int, seed: int, progress: Console) -> Report:
     """Generate, run and check in `folder`. Raises `EnginesDiffer` and `ProgramFailed`."""
     calls_path = folder / "calls.jsonl"
     with progress.status(f"generating {calls:,} calls"):
-        truth = _run_apart(generate_calls, calls_path, calls, seed)
+        truth = run_apart(generate_calls, calls_path, calls, seed)
     write_truth(folder / "truth.json", truth)
     progress.print(f"generated {calls:,} calls, {calls_path.stat().st_size / 1e6:,.0f} MB")
-    runs: dict[str, list[Cost]] = {name: [] for name in _COMMANDS}
-    scores: dict[str, Score] = {}
-    for number in range(1, rounds + 1):
-        outputs = {name: folder / f"round_{number}" / name.replace(" ", "_") for name in _COMMANDS}
-        for name, output in outputs.items():
-            output.parent.mkdir(exist_ok=True)
-            with progress.status(f"round {number} of {rounds}: {name}"):
-                command = [sys.executable, "-m", *_COMMANDS[name](str(calls_path), str(output))]
-                cost = measure_process(command, output.with_suffix(".log"))
-            runs[name].append(cost)
-            progress.print(f"round {number} of {rounds}: {name} {cost.wall_s:.1f} s, {cost.peak_rss_mb:,.0f} MB")
-        with progress.status(f"round {number} of {rounds}: comparing what was written"):
-            scores = _check(outputs, truth)
-        if number < rounds:
-            shutil.rmtree(folder / f"round_{number}")
+    runs, outputs, scores = run_rounds(
+        _COMMANDS, calls_path, folder, rounds, lambda outputs: _check(outputs, truth), progress
+    )
     with progress.status("explaining what is missed and wrong"):
         explained = _explain(calls_path, truth, outputs[PIPELINE])
     return make_report(runs, scores, explained, calls, seed, datetime.now(UTC))
 
 
 def _check(outputs: dict[str, Path], truth: Truth) -> dict[str, Score]:
-    differences, scores = _run_apart(check_outputs, outputs, truth)
+    differences, scores = run_apart(check_outputs, outputs, truth)
     if differences:
         raise EnginesDiffer("\n".join(["the engines differ, so no time is shown:", *differences]))
     return scores
 
 
 def _explain(calls: Path, truth: Truth, output: Path) -> Explained:
-    explained = _run_apart(explain_output, calls, truth, output)
+    explained = run_apart(explain_output, calls, truth, output)
     if not explained.is_right():
         raise EnginesDiffer(f"the engines agree, and are wrong, so no time is shown:\n{make_cause_markdown(explained)}")
     return explained
-
-
-def _run_apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
-    """Call it in another process: memory that this one took would be counted as that of the programs it starts."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-@contextmanager
-def _working_folder(output: Path | None) -> Iterator[Path]:
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        yield output
-        return
-    with tempfile.TemporaryDirectory(prefix="compare_bounded_") as folder:
-        yield Path(folder)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("is at least 1")
-    return number
-
-
-def _new_folder(text: str) -> Path:
-    folder = Path(text)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise argparse.ArgumentTypeError(f"{text!r} is there and not an empty folder; name another")
-    return folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -139,11 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
 The exit code is 0 if all three agree and the calls explain every pair that is missed or wrong, 1 if not or if one of
 them fails, 2 for a wrong flag.""",
     )
-    parser.add_argument("--calls", type=_positive, default=200_000, help="lines to generate. Default: %(default)s")
-    parser.add_argument("--rounds", type=_positive, default=3, help="runs of each engine. Default: %(default)s")
+    parser.add_argument("--calls", type=positive, default=200_000, help="lines to generate. Default: %(default)s")
+    parser.add_argument("--rounds", type=positive, default=3, help="runs of each engine. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="of the generator. Default: %(default)s")
     parser.add_argument(
-        "--output", type=_new_folder, metavar="DIR", help="keep calls, truth and the last round here. Default: nowhere"
+        "--output", type=new_folder, metavar="DIR", help="keep calls, truth and the last round here. Default: nowhere"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every run and the medians here as well")
     parser.add_argument("--markdown", action="store_true", help="print the table as docs/performance.md has it")
@@ -155,15 +103,15 @@ def main(argv: Sequence[str]) -> int:
     arguments = build_parser().parse_args(argv)
     progress = Console(stderr=True, highlight=False)
     try:
-        with _working_folder(arguments.output) as folder:
+        with working_folder(arguments.output, "compare_bounded_") as folder:
             report = compare_bounded(folder, arguments.calls, arguments.rounds, arguments.seed, progress)
     except (EnginesDiffer, ProgramFailed) as error:
         print(error, file=sys.stderr)
         return 1
     if arguments.markdown:
-        print(make_markdown(report), make_cause_markdown(report.persons), sep="\n\n")
+        print(make_bounded_markdown(report), make_cause_markdown(report.persons), sep="\n\n")
     else:
-        Console().print(make_table(report), *make_cause_tables(report.persons), sep="\n")
+        Console().print(make_bounded_table(report), *make_cause_tables(report.persons), sep="\n")
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     return 0

@@ -1,8 +1,7 @@
-"""The costs of the engines, for people, for a page and for programs."""
+"""The costs of engines that do the same job, for people, for a page and for programs."""
 
 import os
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from platform import machine, python_version
 from statistics import median
@@ -11,15 +10,12 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from benchmarks.explain_pairs import Explained
 from benchmarks.measure_process import Cost
-from benchmarks.score_persons import Score
 
 PIPELINE, BY_THE_DOCS, PLAIN_LOOP = "the pipeline", "by the docs", "plain loop"
-_COLUMNS = ("wall s", "calls/s", "CPU s", "peak MB", "x plain loop", "x by the docs", "precision", "recall")
 
 
-class EngineReport(msgspec.Struct):
+class EngineCosts(msgspec.Struct):
     """One engine, over all rounds."""
 
     runs: list[Cost]
@@ -27,45 +23,19 @@ class EngineReport(msgspec.Struct):
     """The medians."""
     cpu_s: float
     peak_rss_mb: float
-    calls_per_s: float
-    score: Score
+    lines_per_s: float
 
 
-class Report(msgspec.Struct):
-    """One comparison."""
-
-    measured_on: str
-    machine: dict[str, Any]
-    calls: int
-    seed: int
-    rounds: int
-    engines: dict[str, EngineReport]
-    persons: Explained
-    """How well they were found, by all alike."""
-
-
-def make_report(
-    runs: Mapping[str, Sequence[Cost]],
-    scores: Mapping[str, Score],
-    explained: Explained,
-    calls: int,
-    seed: int,
-    now: datetime,
-) -> Report:
-    """The report of all runs."""
-    engines = {}
-    for name, costs in runs.items():
-        wall = median(cost.wall_s for cost in costs)
-        engines[name] = EngineReport(
-            runs=list(costs),
-            wall_s=wall,
-            cpu_s=median(cost.cpu_s for cost in costs),
-            peak_rss_mb=median(cost.peak_rss_mb for cost in costs),
-            calls_per_s=calls / wall,
-            score=scores[name],
-        )
-    rounds = max(len(costs) for costs in runs.values())
-    return Report(now.astimezone(UTC).date().isoformat(), describe_machine(), calls, seed, rounds, engines, explained)
+def summarise_runs(runs: Sequence[Cost], lines: int) -> EngineCosts:
+    """The medians of the runs over a file of so many lines."""
+    wall = median(cost.wall_s for cost in runs)
+    return EngineCosts(
+        runs=list(runs),
+        wall_s=wall,
+        cpu_s=median(cost.cpu_s for cost in runs),
+        peak_rss_mb=median(cost.peak_rss_mb for cost in runs),
+        lines_per_s=lines / wall,
+    )
 
 
 def describe_machine() -> dict[str, Any]:
@@ -81,44 +51,60 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def make_table(report: Report) -> Table:
-    """For a terminal: an engine a column."""
-    title = f"{report.calls:,} calls, medians of {report.rounds} rounds (lowest to highest)"
+def cost_columns(lines: str) -> tuple[str, ...]:
+    """What `cost_cells` are, where a line is one of these."""
+    return ("wall s", f"{lines}/s", "CPU s", "peak MB", "x plain loop", "x by the docs")
+
+
+def cost_cells(name: str, engines: Mapping[str, EngineCosts]) -> tuple[str, ...]:
+    """The costs of one of the engines."""
+    engine = engines[name]
+    walls = [run.wall_s for run in engine.runs]
+    return (
+        f"{engine.wall_s:.1f} ({min(walls):.1f}-{max(walls):.1f})",
+        f"{engine.lines_per_s:,.0f}",
+        f"{engine.cpu_s:.1f}",
+        f"{engine.peak_rss_mb:,.0f}",
+        f"{_compare_runs(engine, engines[PLAIN_LOOP], _wall):.2f}",
+        f"{_compare_runs(engine, engines[BY_THE_DOCS], _wall):.2f}",
+    )
+
+
+def ratio_columns() -> tuple[str, ...]:
+    """What `ratio_cells` are."""
+    return ("CPU x plain loop", "CPU x by the docs")
+
+
+def ratio_cells(name: str, engines: Mapping[str, EngineCosts]) -> tuple[str, ...]:
+    """The CPU time of one of the engines by that of the baselines: steadier than wall time on a shared machine."""
+    return tuple(f"{_compare_runs(engines[name], engines[other], _cpu):.2f}" for other in (PLAIN_LOOP, BY_THE_DOCS))
+
+
+def _compare_runs(one: EngineCosts, other: EngineCosts, cost: Callable[[Cost], float]) -> float:
+    """How many times the cost of the other: the median of all rounds, as what disturbs a round disturbs both."""
+    return median(cost(run) / cost(beside) for run, beside in zip(one.runs, other.runs, strict=True))
+
+
+def _wall(run: Cost) -> float:
+    return run.wall_s
+
+
+def _cpu(run: Cost) -> float:
+    return run.cpu_s
+
+
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """For a terminal: a row, which begins with its name, becomes a column."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    rows = _rows(report)
-    for row in rows:
-        table.add_column(row[0], justify="right")
-    for position, column in enumerate(_COLUMNS, start=1):
+    for name, *_ in rows:
+        table.add_column(name, justify="right")
+    for position, column in enumerate(columns, start=1):
         table.add_row(column, *(row[position] for row in rows))
     return table
 
 
-def make_markdown(report: Report) -> str:
+def make_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """For docs/performance.md."""
-    lines = [
-        f"| {report.calls:,} calls, {report.measured_on} | {' | '.join(_COLUMNS)} |",
-        f"|---|{'---:|' * len(_COLUMNS)}",
-    ]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in _rows(report))])
-
-
-def _rows(report: Report) -> list[tuple[str, ...]]:
-    engines = report.engines
-    rows: list[tuple[str, ...]] = []
-    for name, engine in engines.items():
-        walls = [run.wall_s for run in engine.runs]
-        rows.append(
-            (
-                name,
-                f"{engine.wall_s:.1f} ({min(walls):.1f}-{max(walls):.1f})",
-                f"{engine.calls_per_s:,.0f}",
-                f"{engine.cpu_s:.1f}",
-                f"{engine.peak_rss_mb:,.0f}",
-                f"{engine.wall_s / engines[PLAIN_LOOP].wall_s:.2f}",
-                f"{engine.wall_s / engines[BY_THE_DOCS].wall_s:.2f}",
-                f"{engine.score.precision:.4f}",
-                f"{engine.score.recall:.4f}",
-            )
-        )
-    return rows
+    lines = [f"| {title} | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
