@@ -1,22 +1,37 @@
 """The documentation and the code say the same: whatever can be compared is compared here."""
 
+import argparse
 import importlib
+import json
 import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import pytest
 from apache_beam.transforms.userstate import StateSpec, TimerSpec
 
 import transforms
-from pipelines.settings import build_parser
+from pipelines import email_settings, settings
+from schemas.email_calls import EmailCallKind
+from schemas.email_histories import PersonBlock
+from schemas.messages import Message
 from schemas.rejections import Reason
 from scripts.describe_tables import describe_tables
+from transforms.logic.email_logs.parse_email_logs import parse_email_logs
+from transforms.logic.find_recipients import drop_repeated_lines, set_persons
 from transforms.logic.graph_steps import GraphStep
+from transforms.logic.make_call import make_call
+from transforms.logic.mark_first_events import PersonHistories
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+EMAIL = DOCS / "email.md"
+
+# Heading of README.md, at whatever level -> the program whose flags stand there.
+FLAGS = {"Calls": settings.build_parser, "Flags of email_logs_to_segment": email_settings.build_parser}
 
 
 def is_ours(path: Path) -> bool:
@@ -29,8 +44,30 @@ PAGES = sorted(path for path in ROOT.rglob("*.md") if is_ours(path))
 
 
 def section(page: str, heading: str) -> str:
-    """What stands under a second-level heading of a page."""
-    return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    """What stands under a heading of a page, down to the next heading of any level."""
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", page, re.MULTILINE | re.DOTALL)
+    return found[1] if found else ""
+
+
+def find_blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def make_calls(log: str) -> list[dict[str, Any]]:
+    """What becomes of the lines of a log, as a run over files makes it."""
+    parsed = [parse_email_logs(Message(line.encode(), {}, None), 2**52, "default") for line in log.splitlines()]
+    assert [rejected for each in parsed for rejected in each.rejected] == []
+    lines, _ = drop_repeated_lines([line for each in parsed for line in each.lines])
+    set_persons(lines, {})
+    calls = PersonHistories(implied_open_on_click=False).advance(PersonBlock(lines))
+    return [json.loads(make_call(call).payload) for call in calls]
+
+
+def flags_of(parser: argparse.ArgumentParser) -> dict[str, object]:
+    """The long flags, each with its default."""
+    options = {option: action.default for action in parser._actions for option in action.option_strings}
+    return {option: default for option, default in options.items() if option.startswith("--") and option != "--help"}
 
 
 def stateful_steps() -> dict[str, set[str]]:
@@ -77,17 +114,33 @@ def test_every_reason_has_a_row_and_every_row_a_reason() -> None:
     assert sorted(rows) == sorted(reason.value for reason in Reason)
 
 
-def test_every_flag_is_documented() -> None:
-    written = [page for page in PAGES if page == ROOT / "README.md" or DOCS in page.parents]
-    pages = "\n".join(page.read_text() for page in written if page.name != "tables.md")  # that one is generated
-    flags = {flag for action in build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
-    missing = sorted(flag for flag in flags - {"--help"} if not re.search(rf"{flag}(?!\w)", pages))
+@pytest.mark.parametrize("heading", FLAGS)
+def test_every_flag_of_a_program_has_a_row_and_every_row_a_flag(heading: str) -> None:
+    flags = flags_of(FLAGS[heading]())
+    rows = dict(re.findall(r"^\| `(--\w+)` \|.*\| ([^|]*) ?\|$", section(README.read_text(), heading), re.MULTILINE))
 
-    assert missing == [], f"named neither in README.md nor in docs/: {', '.join(missing)}"
+    assert sorted(rows) == sorted(flags)
+    numbers = {name: default for name, default in flags.items() if type(default) in (int, float)}
+    assert {name: rows[name].strip() for name in numbers} == {name: f"{value:,.9g}" for name, value in numbers.items()}
+
+
+def test_every_email_event_is_described() -> None:
+    events = [kind.value for kind in EmailCallKind if kind.value[0].isupper()]
+
+    assert re.findall(r"^\| (\w[^|]*) \|", section(EMAIL.read_text(), "The nine events"), re.MULTILINE)[1:] == events
+
+
+def test_the_examples_of_email_calls_are_what_the_code_makes() -> None:
+    """The log to try, a track of it, and the line that makes an identify, a group and a page."""
+    log = find_blocks(EMAIL, "sh")[0].partition("<<'END'\n")[2].partition("\nEND\n")[0]
+    track, line, others = find_blocks(EMAIL, "json")
+
+    assert json.loads(track) in make_calls(log)
+    assert make_calls(line) == [json.loads(call) for call in others.splitlines()]
 
 
 def test_there_are_steps_with_state() -> None:
-    assert stateful_steps().keys() >= {"DropSeen", "AdmitLinks", "ResolveAtHome"}
+    assert stateful_steps().keys() >= {"DropSeen", "AdmitLinks", "ResolveAtHome", "FindInStream", "MarkInStream"}
 
 
 @pytest.mark.parametrize("step", sorted(stateful_steps()))
