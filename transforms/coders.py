@@ -13,12 +13,14 @@ from schemas.email_histories import PersonBlock
 from schemas.email_logs import LogBlock
 from schemas.identities import LinkBlock, Persons, PriorBlock
 from schemas.identity_facts import HomeBlock
+from schemas.messages import MessageBlock
 from schemas.outcomes import OutcomeKey
 from schemas.outgoing_calls import OutgoingBlock
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
 
 _TRAVELLERS = (
+    MessageBlock,
     CallBlock,
     LinkBlock,
     PriorBlock,
@@ -35,13 +37,13 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 class StructCoder(beam.coders.Coder):
-    """Encodes one msgspec struct type; for a block about 1 µs a call to encode and 2 µs to decode."""
+    """Encodes one type of structs or of named tuples; a call in a block takes about 1 µs, and 2 µs to decode."""
 
-    def __init__(self, struct_type: type[msgspec.Struct]) -> None:
+    def __init__(self, struct_type: Any) -> None:
         self._struct_type = struct_type
         self._decoder = msgspec.msgpack.Decoder(struct_type)
 
-    def encode(self, value: msgspec.Struct) -> bytes:
+    def encode(self, value: Any) -> bytes:
         """MessagePack."""
         return _ENCODER.encode(value)
 
@@ -49,11 +51,19 @@ class StructCoder(beam.coders.Coder):
         """The inverse of `encode`."""
         return self._decoder.decode(encoded)
 
+    def estimate_size(self, value: Any) -> int:
+        """Bytes, about. Beam asks for the first elements of every output, and of a block it would encode all."""
+        parts = value if isinstance(value, tuple) else (getattr(value, name) for name in value.__struct_fields__)
+        items = next((part for part in parts if isinstance(part, list)), None)
+        if items is None:
+            return len(_ENCODER.encode(value))
+        return len(items) * len(_ENCODER.encode(items[0])) if items else 0
+
     def is_deterministic(self) -> bool:
         """Equal structs encode to equal bytes: fields have a fixed order."""
         return True
 
-    def to_type_hint(self) -> type[msgspec.Struct]:
+    def to_type_hint(self) -> Any:
         """The struct type."""
         return self._struct_type
 
@@ -62,7 +72,7 @@ class StructCoder(beam.coders.Coder):
         """What Beam asks for when it infers the coder of a PCollection."""
         return cls(typehint)
 
-    def __reduce__(self) -> tuple[type["StructCoder"], tuple[type[msgspec.Struct]]]:
+    def __reduce__(self) -> tuple[type["StructCoder"], tuple[Any]]:
         return StructCoder, (self._struct_type,)
 
     def __eq__(self, other: object) -> bool:
