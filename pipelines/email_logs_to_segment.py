@@ -18,7 +18,7 @@ from pipelines.report_emails import describe_calls, read_outcomes
 from pipelines.runners import is_local, make_options
 from pipelines.segment_to_bigquery import INTERRUPTED
 from pipelines.send_calls import SendCalls
-from pipelines.usage import UsageError, fail
+from pipelines.usage import UsageError, fail, warn
 from pipelines.version import pipeline_version
 from pipelines.write_calls import CALLS_FOLDER, DEAD_LETTERS_FOLDER, PublishCalls, WriteCalls, WriteDeadLetters
 from pipelines.write_dead_letters import PublishDeadLetters
@@ -111,6 +111,8 @@ def run(argv: Sequence[str]) -> int:
         write(build(read(pipeline, settings), settings), settings)
     except UsageError as error:
         fail(PROGRAM, error)
+    if settings.output_dir is None and settings.dead_letter_topic is None:
+        warn(PROGRAM, "what is rejected is only counted; --dead_letter_topic or --output_dir keeps it")
     try:
         with Report(_reported(settings), is_local(options)) as report:
             result = pipeline.run()

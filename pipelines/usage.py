@@ -38,6 +38,11 @@ def fail(program: str, error: UsageError) -> NoReturn:
     sys.exit(2)
 
 
+def warn(program: str, text: str) -> None:
+    """Say in one line what the user may not want."""
+    print(f"{program}: {text}", file=sys.stderr)  # noqa: T201
+
+
 def suggest_flag(unknown: str, known: Sequence[str]) -> str:
     """A sentence that refuses a flag, with the one that was probably meant."""
     name = unknown.split("=")[0]

@@ -31,7 +31,8 @@ SEGMENT_CALLS = "segment-calls"
 IDENTITY_UPDATES = "identity-updates"
 EMAIL_LOGS = "email-logs"
 SEGMENT_EVENTS = "segment-events"
-TOPICS = (SEGMENT_CALLS, IDENTITY_UPDATES, EMAIL_LOGS, SEGMENT_EVENTS)
+DEAD_LETTERS = "dead-letters"
+TOPICS = (SEGMENT_CALLS, IDENTITY_UPDATES, EMAIL_LOGS, SEGMENT_EVENTS, DEAD_LETTERS)
 ATTRIBUTES = {"workspace_id": "acme", "connection_id": "segment-demo"}
 
 
@@ -128,6 +129,7 @@ def _make_commands(window_seconds: int) -> tuple[list[str], list[str]]:
     calls += ["--output_dataset", DATASET, "--identity_topic", _topic(IDENTITY_UPDATES)]
     emails = ["pipelines.email_logs_to_segment", "--input_subscription", _subscription(EMAIL_LOGS)]
     emails += ["--identity_subscription", _subscription(IDENTITY_UPDATES), "--output_topic", _topic(SEGMENT_EVENTS)]
+    emails += ["--dead_letter_topic", _topic(DEAD_LETTERS)]
     return [*calls, "--window_seconds", str(window_seconds), "--runner", "DirectRunner"], emails
 
 
