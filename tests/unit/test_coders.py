@@ -22,7 +22,7 @@ def blocks() -> Iterator[tuple[type, Any]]:
     yield DeadLetter, DeadLetter(b"x" * 500, "ParseCalls", "bad_request", "no JSON", NOW, "w1")
 
 
-@pytest.mark.parametrize(("kind", "block"), blocks(), ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("kind", "block"), list(blocks()), ids=lambda value: getattr(value, "__name__", ""))
 def test_the_size_of_a_block_is_about_right(kind: type, block: Any) -> None:
     coder = StructCoder(kind)
 
