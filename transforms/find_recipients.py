@@ -125,6 +125,7 @@ class _FindInStreamFn(beam.DoFn):
         self._shards = shards
         self._horizon = Duration(micros=horizon_micros)
         self._ttl = None if ttl_micros is None else Duration(micros=ttl_micros)
+        self._pause = Duration(micros=horizon_micros if ttl_micros is None else min(horizon_micros, ttl_micros))
         self._repeats = Metrics.counter("find_recipients", "duplicates")
         self._moved = Metrics.counter("find_recipients", "moved_addresses")
 
@@ -138,7 +139,7 @@ class _FindInStreamFn(beam.DoFn):
     ) -> Iterator[tuple[int, PersonBlock]]:
         book = _MEMORY.take(token, log, _rebuild_book)
         if element[1].lines and not book.lines_remembered:
-            forget.set(timestamp + self._horizon)
+            forget.set(timestamp + self._pause)
         found, record = book.find(element[1])
         if record:
             log.add(record)
@@ -165,7 +166,7 @@ class _FindInStreamFn(beam.DoFn):
         log.add(rest)
         _MEMORY.put(token, book)
         if book.lines_remembered:
-            forget.set(timestamp + Duration(micros=self._horizon.micros // 2))
+            forget.set(timestamp + Duration(micros=self._pause.micros // 2))
 
 
 def _spread_persons(block: PersonBlock, shards: int) -> Iterator[tuple[int, PersonBlock]]:

@@ -114,7 +114,8 @@ class _MarkInStreamFn(beam.DoFn):
         log.clear()
         log.add(rest)
         _MEMORY.put(token, histories)
-        forget.set(timestamp + Duration(micros=max(self._ttl.micros // 2, 1)))
+        if histories.facts_remembered:
+            forget.set(timestamp + Duration(micros=self._ttl.micros // 2))
 
     def _rebuild(self, log: Iterable[bytes]) -> PersonHistories:
         histories = PersonHistories(implied_open_on_click=self._implied_open_on_click)

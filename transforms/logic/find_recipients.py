@@ -43,8 +43,7 @@ def settle_updates(updates: Iterable[IdentityUpdate]) -> tuple[dict[Address, str
         known = latest.get(node)
         if known is None or update.version > known.version:
             latest[node] = update
-        if update.person_id is not None:
-            since[node] = min(since.get(node, update.version), _known_at(update))
+        since[node] = min(since.get(node, _known_at(update)), _known_at(update))
     persons: dict[Address, str] = {}
     users = []
     for node, update in latest.items():
@@ -105,6 +104,8 @@ class _History(msgspec.Struct, array_like=True):
     awaiting: list[LogLine] = []
     touched_at: int = 0
     """When the last line came that added something, in microseconds since 1970."""
+    identified: list[str] = []
+    """Those of the persons whose lines said who they are: calls were sent under a user_id, too."""
 
 
 class _Record(msgspec.Struct, array_like=True):
@@ -213,13 +214,13 @@ class AddressBook:
         history = self._histories.get((known.workspace_id, known.identifier))
         if history is None or known.person_id is None:
             return
-        former = [one for one in history.persons if one != known.person_id]
-        if former:
+        others = [one for one in history.persons if one != known.person_id]
+        if others:
             found.histories.append(
                 MovedHistory(
                     known.workspace_id,
                     known.person_id,
-                    former,
+                    [one for one in others if one not in history.identified],
                     history.email,
                     list(history.facts),
                     list(history.awaiting),
@@ -230,47 +231,52 @@ class AddressBook:
     def _remember(self, line: LogLine, new: dict[Address, _History]) -> None:
         """Note what the line adds to the history of its address, also in what is to be written down."""
         address = line.workspace_id, line.email
-        history = self._histories.get(address)
-        addition = _History(*address, [], [], [], line.arrived_at)
-        if history is None or line.person_id not in history.persons:
-            addition.persons.append(line.person_id or "")
+        person_id = line.person_id or ""
+        history = self._histories.get(address) or _History(*address)
+        addition = _History(*address, touched_at=line.arrived_at)
+        if person_id not in history.persons:
+            addition.persons.append(person_id)
+        if line.user_id is not None and person_id not in history.identified:
+            addition.identified.append(person_id)
         if not line.is_machine and line.event in (EmailEvent.OPENED, EmailEvent.CLICKED):
-            opened = open_fact(line)
-            fact = opened if line.event == EmailEvent.OPENED else click_fact(line)
-            if of_address(*address, fact) not in self._has:
-                addition.facts.append(fact)
-                if fact is not opened and of_address(*address, opened) not in self._has:
-                    addition.awaiting.append(line)
-                elif self._has_both(line, fact is opened):
-                    addition.facts.append(reward_fact(line))
-        if addition.persons or addition.facts:
+            self._remember_engagement(line, history, addition)
+        if addition.persons or addition.identified or addition.facts:
             self._extend(addition)
-            noted = new.setdefault(address, _History(*address, [], [], []))
-            _add(noted, addition)
+            _add(new.setdefault(address, _History(*address)), addition)
 
-    def _has_both(self, line: LogLine, is_open: bool) -> bool:
-        """Whether with this first open or new click of an email there are both."""
-        address = line.workspace_id, line.email
-        if of_address(*address, reward_fact(line)) in self._has:
-            return False
-        history = self._histories.get(address)
-        awaiting = history.awaiting if history is not None else []
-        return not is_open or open_fact(line) in {open_fact(click) for click in awaiting}
+    def _remember_engagement(self, line: LogLine, history: _History, addition: _History) -> None:
+        opened, rewarded = open_fact(line), reward_fact(line)
+        fact = opened if line.event == EmailEvent.OPENED else click_fact(line)
+        if self._knows(line, fact):
+            return
+        addition.facts.append(fact)
+        is_awaited = opened in map(open_fact, history.awaiting)
+        has_click = is_awaited or fact is not opened
+        has_open = fact is opened or self._knows(line, opened)
+        if has_click and has_open and not self._knows(line, rewarded):
+            addition.facts.append(rewarded)
+        elif not has_open and not is_awaited:
+            addition.awaiting.append(line)
+
+    def _knows(self, line: LogLine, fact: bytes) -> bool:
+        return of_address(line.workspace_id, line.email, fact) in self._has
 
     def _extend(self, addition: _History) -> None:
         address = addition.workspace_id, addition.email
-        history = self._histories.setdefault(address, _History(*address, [], [], []))
+        history = self._histories.setdefault(address, _History(*address))
         _add(history, addition)
         self._has.update(of_address(*address, fact) for fact in addition.facts)
         if history.awaiting:
-            first = {open_fact(line): line for line in reversed(history.awaiting)}
-            history.awaiting = [line for fact, line in first.items() if of_address(*address, fact) not in self._has]
+            history.awaiting = [
+                click for click in history.awaiting if of_address(*address, open_fact(click)) not in self._has
+            ]
 
 
 def _add(history: _History, addition: _History) -> None:
     history.persons += addition.persons
     history.facts += addition.facts
     history.awaiting += addition.awaiting
+    history.identified += addition.identified
     history.touched_at = max(history.touched_at, addition.touched_at)
 
 

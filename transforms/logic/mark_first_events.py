@@ -48,13 +48,11 @@ class _Person(msgspec.Struct, array_like=True):
 
 class _Record(msgspec.Struct, array_like=True):
     facts: bytes
+    said: bytes
     awaiting: list[tuple[bytes, LogLine]]
     persons: list[_Person]
     """As they are now."""
 
-
-# What is said once of a person is said once for ever: nothing arrives later than this.
-_FOR_EVER = 2**62
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Record)
@@ -70,6 +68,8 @@ class PersonHistories:
     def __init__(self, *, implied_open_on_click: bool) -> None:
         self._implied_open_on_click = implied_open_on_click
         self._facts = Facts()
+        self._said = Facts()
+        """What is said of a person once for ever."""
         self._awaiting: dict[bytes, LogLine] = {}
         """The open that is missing -> the first click."""
         self._persons: dict[tuple[str, str], _Person] = {}
@@ -78,7 +78,7 @@ class PersonHistories:
 
     @property
     def facts_remembered(self) -> int:
-        """How many opens, clicks and the like."""
+        """How many opens, clicks and rewards: what can be forgotten."""
         return len(self._facts)
 
     def advance(self, block: PersonBlock) -> list[EmailCall]:
@@ -86,7 +86,7 @@ class PersonHistories:
         calls: list[EmailCall] = []
         for user in block.users:
             for former in user.former:
-                self._facts.note(of_person(user.workspace_id, former, IDENTIFIED), _FOR_EVER)
+                self._say(user.workspace_id, former, IDENTIFIED)
         for history in block.histories:
             calls += self._take_over(history)
         happened: list[tuple[int, int, str, KnownUser | LogLine]] = [
@@ -102,15 +102,19 @@ class PersonHistories:
 
     def take_record(self) -> bytes:
         """A log record of what is new since the last one; empty if nothing is."""
-        record = _Record(self._facts.take_new(), self._new_awaiting, list(self._touched.values()))
+        record = _Record(
+            self._facts.take_new(), self._said.take_new(), self._new_awaiting, list(self._touched.values())
+        )
         self._new_awaiting, self._touched = [], {}
-        return _ENCODER.encode(record) if record.facts or record.awaiting or record.persons else b""
+        is_new = record.facts or record.said or record.awaiting or record.persons
+        return _ENCODER.encode(record) if is_new else b""
 
     def replay(self, log: Iterable[bytes]) -> None:
         """Remember what a log holds."""
         for encoded in log:
             record = _DECODER.decode(encoded)
             self._facts.replay(record.facts)
+            self._said.replay(record.said)
             for person in record.persons:
                 self._persons[person.workspace_id, person.person_id] = person
             for opened, line in record.awaiting:
@@ -120,6 +124,7 @@ class PersonHistories:
     def forget_before(self, micros: int) -> bytes:
         """Forget what was noted before; a log record of the rest."""
         self._facts.forget_before(micros)
+        self._said.forget_before(0)  # nothing: it is only written down again
         self._awaiting = {opened: line for opened, line in self._awaiting.items() if line.arrived_at >= micros}
         self._new_awaiting, self._touched = list(self._awaiting.items()), dict(self._persons)
         return self.take_record()
@@ -134,7 +139,7 @@ class PersonHistories:
             self._touch(person)
         if user_id is not None:
             yield from self._identify(person, user_id, line.email, line.at)
-        if line.account_id is not None and self._note(line, group_fact(line), _FOR_EVER):
+        if line.account_id is not None and self._say(line.workspace_id, person.person_id, group_fact(line)):
             yield EmailCall(EmailCallKind.GROUP.value, line, user_id, line.at)
         if line.is_machine or line.event not in (EmailEvent.OPENED, EmailEvent.CLICKED):
             yield EmailCall(_REPORTED_AS[line.event], line, user_id, line.at)
@@ -181,9 +186,12 @@ class PersonHistories:
             self._awaiting[opened] = click
             self._new_awaiting.append((opened, click))
 
-    def _note(self, line: LogLine, fact: bytes, at: int | None = None) -> bool:
-        own = of_person(line.workspace_id, line.person_id or "", fact)
-        return self._facts.note(own, line.arrived_at if at is None else at)
+    def _note(self, line: LogLine, fact: bytes) -> bool:
+        return self._facts.note(of_person(line.workspace_id, line.person_id or "", fact), line.arrived_at)
+
+    def _say(self, workspace_id: str, person_id: str, fact: bytes) -> bool:
+        """Whether it is still to be said of this person."""
+        return self._said.note(of_person(workspace_id, person_id, fact), 0)
 
     def _learn_user(self, news: KnownUser) -> Iterator[EmailCall]:
         person = self._person(news.workspace_id, news.person_id)
@@ -209,14 +217,16 @@ class PersonHistories:
             yield from self._identify(person, person.user_id, person.email, at)
 
     def _identify(self, person: _Person, user_id: str, email: str, at: int) -> Iterator[EmailCall]:
-        """Once: this person by this user_id; and the persons that this one was, unless they have been identified."""
-        workspace_id = person.workspace_id
+        """Once: this person by this user_id; by the person's own one also the persons that it was, unless known."""
+        workspace_id, identified = person.workspace_id, identified_fact(user_id)
+        facts = [(person.person_id, identified)]
         if user_id == person.user_id:
             at = min(at, person.known_at)
-        facts = [(person.person_id, identified_fact(user_id)), *((former, IDENTIFIED) for former in person.former)]
+            facts += [(former, IDENTIFIED) for former in person.former]
         for person_id, fact in facts:
-            if self._facts.note(of_person(workspace_id, person_id, fact), _FOR_EVER):
-                self._facts.note(of_person(workspace_id, person_id, IDENTIFIED), _FOR_EVER)
+            if self._say(workspace_id, person_id, fact):
+                self._say(workspace_id, person_id, IDENTIFIED)
+                self._say(workspace_id, person_id, identified)
                 about = LogLine(workspace_id, "", "", at, at, email, person_id=person_id)
                 yield EmailCall(EmailCallKind.IDENTIFY.value, about, user_id, at)
 
@@ -231,12 +241,20 @@ class PersonHistories:
             self._facts.note(of_person(workspace_id, person_id, fact), history.touched_at)
         for click in history.awaiting:
             own = msgspec.structs.replace(click, person_id=person_id)
-            self._await_open(of_person(workspace_id, person_id, open_fact(own)), own)
+            opened = of_person(workspace_id, person_id, open_fact(own))
+            if self._implied_open_on_click:  # it was an open, and has been rewarded
+                self._facts.note(opened, history.touched_at)
+                self._facts.note(of_person(workspace_id, person_id, reward_fact(own)), history.touched_at)
+            else:
+                self._await_open(opened, own)
         for fact in (*history.facts, *(open_fact(click) for click in history.awaiting)):
             opened = of_person(workspace_id, person_id, fact)
             if opened in self._awaiting and opened in self._facts:
-                reward = self._awaiting.pop(opened)
-                yield from self._reward(reward, reward.user_id or person.user_id, reward.at, history.touched_at)
+                click = self._awaiting.pop(opened)
+                user_id = click.user_id or person.user_id
+                if user_id is not None:
+                    yield from self._identify(person, user_id, click.email, click.at)
+                yield from self._reward(click, user_id, click.at, history.touched_at)
 
     def _person(self, workspace_id: str, person_id: str) -> _Person:
         person = self._persons.get((workspace_id, person_id))
