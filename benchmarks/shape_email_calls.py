@@ -41,7 +41,7 @@ _join = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 def shape_report(event: Event, person_id: str, *, is_first: bool = False) -> Call:
     """What a line of the log says."""
     name = REPORTED_AS[event.event]
-    message_id = name_call(name, f"sendgrid:{event.sg_event_id}")
+    message_id = name_call(name, f"sendgrid:{event.sg_event_id}", event.email)
     is_open = event.event == "open"
     call = _shape_track(
         name, message_id, event, person_id, event.timestamp, is_first and is_open, is_first and not is_open

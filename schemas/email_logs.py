@@ -31,7 +31,7 @@ class LogLine(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
 
     workspace_id: str
     log_id: str
-    """What repeats are known by: the provider and its event id, or a digest of the content."""
+    """What repeats of a recipient's event are known by: the provider and its event id, or a digest of the content."""
     event: str
     """An `EmailEvent`."""
     at: int

@@ -106,7 +106,10 @@ def logs(draw: st.DrawFn, most: int = 14, updates: int = 6) -> list[Block]:
     are_ids_shared: bool = draw(st.booleans())
     if lines and are_ids_shared:
         lines[-1].log_id = lines[0].log_id
-        lines[-1].workspace_id, lines[0].workspace_id = "w1", "w2"
+        if draw(st.booleans()):
+            lines[-1].workspace_id, lines[0].workspace_id = "w1", "w2"
+        else:
+            lines[-1].email, lines[0].email = "a@x", "b@x"
     news = [random_update(choose, told) for _ in range(draw(st.integers(0, updates)))]
     shuffled = random.Random(draw(st.integers(0, 2**32)))
     arrived: list[LogLine | IdentityUpdate] = [*lines, *news]

@@ -102,7 +102,7 @@ class EmailOracle:
     def __init__(self, implied: bool = False, shard_of: Callable[[str, str], int] = all_on_one_shard) -> None:
         self.implied = implied
         self.shard_of = shard_of
-        self.seen: dict[Whose, int] = {}
+        self.seen: dict[tuple[str, str, str], int] = {}
         self.updates: dict[tuple[str, str | None, str | None], list[IdentityUpdate]] = {}
         self.people: dict[Whose, Person] = {}
         self.addresses: dict[Whose, Address] = {}
@@ -119,9 +119,9 @@ class EmailOracle:
         for update in updates:
             by_node.setdefault(node_of(update), []).append(update)
         latest = {node: max(each, key=lambda one: one.version) for node, each in by_node.items()}
-        first: dict[Whose, LogLine] = {}
+        first: dict[tuple[str, str, str], LogLine] = {}
         for line in sorted(lines, key=lambda one: (one.at, one.arrived_at)):
-            first.setdefault((line.workspace_id, line.log_id), line)
+            first.setdefault((line.workspace_id, line.log_id, line.email), line)
         found = []
         for line in first.values():
             told = latest.get((line.workspace_id, None, line.email))
@@ -147,10 +147,10 @@ class EmailOracle:
             self._learn(update, news, moves)
         taken = [(move, self._copy_of(move)) for move in moves]
         found = []
-        for line in sorted(lines, key=lambda one: (one.at, one.log_id, one.arrived_at)):
-            if (line.workspace_id, line.log_id) in self.seen:
+        for line in sorted(lines, key=lambda one: (one.at, one.log_id, one.email, one.arrived_at)):
+            if (line.workspace_id, line.log_id, line.email) in self.seen:
                 continue
-            self.seen[line.workspace_id, line.log_id] = line.arrived_at
+            self.seen[line.workspace_id, line.log_id, line.email] = line.arrived_at
             heard = self.updates.get((line.workspace_id, None, line.email), [])
             person_id = (heard[-1].person_id if heard else None) or own_person(line)
             found.append((line, person_id))
@@ -227,10 +227,10 @@ class EmailOracle:
                 self.identified.add((self.shard_of(*person), person[0], each, None))
         for move, address in moves:
             self._take_over(move, address)
-        events: list[tuple[int, int, str, News | tuple[LogLine, str]]] = []
-        events += [(each.user.since, 0, each.user_id, each) for each in news]
-        events += [(each[0].at, 1, each[0].log_id, each) for each in lines]
-        for *_, event in sorted(events, key=lambda one: one[:3]):
+        events: list[tuple[int, int, str, str, News | tuple[LogLine, str]]] = []
+        events += [(each.user.since, 0, each.user_id, "", each) for each in news]
+        events += [(each[0].at, 1, each[0].log_id, each[0].email, each) for each in lines]
+        for *_, event in sorted(events, key=lambda one: one[:4]):
             if isinstance(event, News):
                 self._learn_user(event)
             else:
@@ -416,7 +416,7 @@ def render(
     context: dict[str, Any] = dict(without_none(ip=line.ip, userAgent=line.user_agent))
     call: dict[str, Any] = {
         "type": kind if kind in ("page", "group") else "track",
-        "messageId": message_id(kind, workspace_id, *names.get(kind, (line.log_id,))),
+        "messageId": message_id(kind, workspace_id, *names.get(kind, (line.log_id, line.email))),
         "timestamp": written(at),
     }
     if user_id is None:

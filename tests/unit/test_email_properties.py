@@ -144,7 +144,7 @@ def check_flight(blocks: list[Block], shards: Shards, implied: bool, choose: ran
     told = Counter((one.workspace_id, kind_of(one)) for one in said if kind_of(one) in LINE_CALLS.values())
     assert told == Counter(
         (workspace_id, LINE_CALLS[event])
-        for workspace_id, _, event in {(one.workspace_id, one.log_id, one.event) for one in lines}
+        for workspace_id, *_, event in {(one.workspace_id, one.log_id, one.email, one.event) for one in lines}
     )
     for one in said:
         if kind_of(one) in DERIVED:
@@ -260,7 +260,7 @@ def renames(draw: st.DrawFn) -> list[Block]:
     blocks: list[Block] = draw(logs(updates=0))
     for block in blocks:
         for one in block.lines:
-            one.log_id += one.workspace_id
+            one.log_id += one.workspace_id + one.email
             one.workspace_id, one.email, one.person_id = "w1", "a@x", None
         block.updates.extend(
             update(person_id, version, email="a@x")

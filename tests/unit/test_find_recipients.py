@@ -119,6 +119,13 @@ def test_in_files_a_user_is_known_since_the_first_update(is_reversed: bool) -> N
 # Repeats
 
 
+def test_what_two_addresses_share_an_id_of_are_two_events() -> None:
+    shared = [line("l1", email="a@x"), line("l1", email="b@x")]
+
+    assert drop_repeated_lines(shared) == (shared, 0)
+    assert len(find(AddressBook(), *shared).lines) == 2
+
+
 def test_of_repeated_lines_the_earliest_is_kept() -> None:
     lines = [line("l2", at=3), line("l1", at=2), line("l2", at=1), line("l1", at=2, arrived_at=1)]
 

@@ -51,7 +51,7 @@ class Facts:
 
 def repeat_fact(line: LogLine) -> bytes:
     """What a log line and its repeats have in common."""
-    return _digest(line.workspace_id, line.log_id)
+    return _digest(line.workspace_id, line.log_id, line.email)
 
 
 def open_fact(line: LogLine) -> bytes:

@@ -64,14 +64,14 @@ def set_persons(lines: Iterable[LogLine], persons: dict[Address, str]) -> None:
 
 def drop_repeated_lines(lines: Sequence[LogLine]) -> tuple[list[LogLine], int]:
     """The lines in the order in which things happened, each once, and how many were repeats."""
-    kept: dict[tuple[str, str], LogLine] = {}
+    kept: dict[tuple[str, str, str], LogLine] = {}
     for line in sorted(lines, key=_happening_order):
-        kept.setdefault((line.workspace_id, line.log_id), line)
+        kept.setdefault((line.workspace_id, line.log_id, line.email), line)
     return list(kept.values()), len(lines) - len(kept)
 
 
-def _happening_order(line: LogLine) -> tuple[int, str, int]:
-    return line.at, line.log_id, line.arrived_at
+def _happening_order(line: LogLine) -> tuple[int, str, str, int]:
+    return line.at, line.log_id, line.email, line.arrived_at
 
 
 class FoundRecipients(NamedTuple):

@@ -68,7 +68,7 @@ def derive_message_id(call: EmailCall) -> str:
     What is derived goes by the person, the campaign run, the email and the link; what a log line says, by the line.
     """
     line = call.line
-    name: tuple[str | None, ...] = (line.log_id,)
+    name: tuple[str | None, ...] = (line.log_id, line.email)
     if call.kind == EmailCallKind.UNIQUE_LINK_CLICK:
         name = (line.person_id, line.campaign_run_id, line.email_id, line.email_link_url)
     elif call.kind in (EmailCallKind.EMAIL_UNIQUE_OPENS, EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN):

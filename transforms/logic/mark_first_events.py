@@ -89,11 +89,11 @@ class PersonHistories:
                 self._say(user.workspace_id, former, IDENTIFIED)
         for history in block.histories:
             calls += self._take_over(history)
-        happened: list[tuple[int, int, str, KnownUser | LogLine]] = [
-            (user.at, 0, user.user_id, user) for user in block.users
+        happened: list[tuple[int, int, str, str, KnownUser | LogLine]] = [
+            (user.at, 0, user.user_id, "", user) for user in block.users
         ]
-        happened += [(line.at, 1, line.log_id, line) for line in block.lines]
-        happened.sort(key=lambda one: one[:3])
+        happened += [(line.at, 1, line.log_id, line.email, line) for line in block.lines]
+        happened.sort(key=lambda one: one[:4])
         for *_, news in happened:
             calls += self._tell_line(news) if isinstance(news, LogLine) else self._learn_user(news)
         for history in block.histories:

@@ -90,7 +90,7 @@ def read_amazon_ses_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterat
     if at is None:
         at = read_timestamp(mail.get("timestamp")) if envelope.sent_at is None else envelope.sent_at
     user_agent = read_name(detail.get("userAgent"))
-    event_id = envelope.message_id or digest_content(fields)
+    log_id = make_log_id(Provider.AMAZON_SES, envelope.message_id or digest_content(fields))
     done = set()
     verdict = None
     for recipient_field, recipient in _find_recipients(name, detail, mail):
@@ -105,7 +105,7 @@ def read_amazon_ses_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterat
         yield make_line(
             arrival,
             what,
-            make_log_id(Provider.AMAZON_SES, f"{event_id}:{email}"),
+            log_id,
             at,
             email,
             sender,
