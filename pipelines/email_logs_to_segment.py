@@ -7,10 +7,15 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pipelines.email_settings import PROGRAM, EmailSettings, build_parser, parse_email_settings
+from pipelines.usage import UsageError, answer_early, fail, warn
+
+if __name__ == "__main__":
+    answer_early(PROGRAM, parse_email_settings)
+
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from pipelines.email_settings import PROGRAM, EmailSettings, build_parser, parse_email_settings
 from pipelines.preflight import check_email_world
 from pipelines.read import ReadFiles, ReadSubscription
 from pipelines.report import Report, Reported
@@ -18,7 +23,6 @@ from pipelines.report_emails import describe_calls, read_outcomes
 from pipelines.runners import is_local, make_options
 from pipelines.segment_to_bigquery import INTERRUPTED
 from pipelines.send_calls import SendCalls
-from pipelines.usage import UsageError, fail, warn
 from pipelines.version import pipeline_version
 from pipelines.write_calls import CALLS_FOLDER, DEAD_LETTERS_FOLDER, PublishCalls, WriteCalls, WriteDeadLetters
 from pipelines.write_dead_letters import PublishDeadLetters

@@ -7,6 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pipelines.settings import PROGRAM, Settings, build_parser, parse_settings
+from pipelines.usage import UsageError, answer_early, fail
+
+if __name__ == "__main__":
+    answer_early(PROGRAM, parse_settings)
+
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
@@ -19,8 +25,6 @@ from pipelines.read_suppressions import AddSuppressions
 from pipelines.report import Report, Reported
 from pipelines.report_calls import describe_persons, read_outcomes
 from pipelines.runners import is_local, make_options
-from pipelines.settings import PROGRAM, Settings, build_parser, parse_settings
-from pipelines.usage import UsageError, fail
 from pipelines.version import pipeline_version
 from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, FailIfRefused, WriteBigQuery
 from pipelines.write_dead_letters import PublishDeadLetters

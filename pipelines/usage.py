@@ -4,7 +4,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 # What Beam's Pub/Sub reader and writer take for a project (apache_beam.io.gcp.pubsub).
@@ -30,6 +30,14 @@ class UsageParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """As argparse calls it."""
         raise UsageError(message)
+
+
+def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None:
+    """Show the help, or refuse a flag, by `parse`: called before Beam is imported, which takes two seconds."""
+    try:
+        parse(sys.argv[1:])
+    except UsageError as error:
+        fail(program, error)
 
 
 def fail(program: str, error: UsageError) -> NoReturn:

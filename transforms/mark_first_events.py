@@ -19,6 +19,9 @@ from transforms.logic.mark_first_events import PersonHistories
 
 MICROS_A_SECOND = 1_000_000
 
+# Few enough that the next steps work on memory that is still in the processor's cache.
+CALLS_A_BLOCK = 2000
+
 
 class MarkFirstEvents(beam.PTransform):
     """One call a line, one more for each first open and click, and an identify when a person's user_id is known.
@@ -57,7 +60,9 @@ class _MarkInFilesFn(beam.DoFn):
             everything.users += block.users
         everything.lines, repeats = drop_repeated_lines(everything.lines)
         self._duplicates.inc(repeats)
-        yield EmailCallBlock(PersonHistories(implied_open_on_click=self._implied_open_on_click).advance(everything))
+        calls = PersonHistories(implied_open_on_click=self._implied_open_on_click).advance(everything)
+        for start in range(0, len(calls), CALLS_A_BLOCK):
+            yield EmailCallBlock(calls[start : start + CALLS_A_BLOCK])
 
 
 _MEMORY: LogCache[PersonHistories] = LogCache(capacity=4096)

@@ -210,3 +210,16 @@ def test_a_mistake_ends_the_program_with_exit_code_2_and_no_traceback() -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("segment_to_bigquery: give at least one output")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("pipeline", ["segment_to_bigquery", "email_logs_to_segment"])
+@pytest.mark.parametrize(("flag", "status"), [("--help", 0), ("--output_dir", 2)])
+def test_help_and_mistakes_do_not_wait_for_beam(pipeline: str, flag: str, status: int) -> None:
+    """Its import takes two seconds."""
+    command = [sys.executable, "-X", "importtime", "-m", f"pipelines.{pipeline}", flag]
+
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert ran.returncode == status
+    assert "pipelines.usage" in ran.stderr
+    assert "apache_beam" not in ran.stderr

@@ -6,7 +6,6 @@ https://segment.com/docs/connections/sources/catalog/cloud-apps/inflection/
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha1
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,6 +19,14 @@ _NAMESPACE = bytes.fromhex("b1f6c8e25d1f5c7fa3c5f0a4d2c96e37")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ENCODER = msgspec.json.Encoder()
+
+# An enum's member is looked up anew each time; these are asked for each call.
+_PAGE, _GROUP, _IDENTIFY = EmailCallKind.PAGE.value, EmailCallKind.GROUP.value, EmailCallKind.IDENTIFY.value
+_UNIQUE_CLICK = EmailCallKind.UNIQUE_LINK_CLICK.value
+_ONCE_AN_EMAIL = frozenset(
+    {EmailCallKind.EMAIL_UNIQUE_OPENS.value, EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN.value}
+)
+_OPENED = EmailEvent.OPENED.value
 
 
 class _Properties(msgspec.Struct, gc=False):
@@ -37,6 +44,24 @@ class _Properties(msgspec.Struct, gc=False):
     is_unique_click: bool
 
 
+class _EmailTrait(msgspec.Struct, gc=False):
+    email: str
+
+
+class _Context(msgspec.Struct, omit_defaults=True, gc=False):
+    """Who and what asked for the email or the page. Whatever is not one of the ten properties stands here."""
+
+    ip: str | None = None
+    userAgent: str | None = None  # noqa: N815 - Segment's name
+    traits: _EmailTrait | None = None
+    """The email is a trait only while the person has no userId: said of a userId, too, every event would tie the two
+    together again, also after somebody has found that they don't belong together."""
+    machine_open: bool = False
+    bot_click: bool = False
+    implied_open: bool = False
+    page: dict[str, str] | None = None
+
+
 class _Call(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     type: str
     message_id: str
@@ -45,21 +70,23 @@ class _Call(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     anonymous_id: str | None = None
     event: str | None = None
     group_id: str | None = None
-    properties: _Properties | dict[str, Any] | None = None
-    traits: dict[str, str] | None = None
-    context: dict[str, Any] = {}
+    properties: _Properties | dict[str, str] | None = None
+    traits: _EmailTrait | dict[str, str] | None = None
+    context: _Context | None = None
 
 
 def make_call(call: EmailCall) -> OutgoingCall:
     """The call as it is sent."""
+    line, kind = call.line, call.kind
     message_id = derive_message_id(call)
-    made = _Call(_TYPES.get(call.kind, "track"), message_id, _EPOCH + timedelta(microseconds=call.at))
-    if call.user_id is not None:
-        made.user_id = call.user_id
-    if call.user_id is None or call.kind == EmailCallKind.IDENTIFY:
-        made.anonymous_id = call.line.person_id
-    _FILL.get(call.kind, _fill_track)(made, call)
-    return OutgoingCall(call.line.workspace_id, message_id, _ENCODER.encode(made))
+    made = _Call(_TYPES.get(kind, "track"), message_id, _EPOCH + timedelta(microseconds=call.at))
+    made.user_id = call.user_id
+    if call.user_id is None or kind == _IDENTIFY:
+        made.anonymous_id = line.person_id
+    if kind != _IDENTIFY:
+        made.context = _make_context(call)
+    _FILL.get(kind, _fill_track)(made, call)
+    return OutgoingCall(line.workspace_id, message_id, _ENCODER.encode(made))
 
 
 def derive_message_id(call: EmailCall) -> str:
@@ -67,19 +94,17 @@ def derive_message_id(call: EmailCall) -> str:
 
     What is derived goes by the person, the campaign run, the email and the link; what a log line says, by the line.
     """
-    line = call.line
+    line, kind = call.line, call.kind
     name: tuple[str | None, ...] = (line.log_id, line.email)
-    if call.kind == EmailCallKind.UNIQUE_LINK_CLICK:
+    if kind == _UNIQUE_CLICK:
         name = (line.person_id, line.campaign_run_id, line.email_id, line.email_link_url)
-    elif call.kind in (EmailCallKind.EMAIL_UNIQUE_OPENS, EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN):
+    elif kind in _ONCE_AN_EMAIL:
         name = (line.person_id, line.campaign_run_id, line.email_id)
-    elif call.kind == EmailCallKind.IDENTIFY:
+    elif kind == _IDENTIFY:
         name = (line.person_id, call.user_id)
-    elif call.kind == EmailCallKind.GROUP:
+    elif kind == _GROUP:
         name = (line.person_id, line.account_id)
-    digest = sha1(
-        _NAMESPACE + _ENCODER.encode((call.kind, line.workspace_id, *name)), usedforsecurity=False
-    ).hexdigest()
+    digest = sha1(_NAMESPACE + _ENCODER.encode((kind, line.workspace_id, *name)), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digest[16], 16) & 3]
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
@@ -99,11 +124,6 @@ def _fill_track(made: _Call, call: EmailCall) -> None:
         call.is_unique_open,
         call.is_unique_click,
     )
-    made.context = _make_context(call)
-    if line.is_machine:
-        made.context["machine_open" if line.event == EmailEvent.OPENED else "bot_click"] = True
-    if call.is_implied_open:
-        made.context["implied_open"] = True
 
 
 def _fill_page(made: _Call, call: EmailCall) -> None:
@@ -116,40 +136,40 @@ def _fill_page(made: _Call, call: EmailCall) -> None:
         campaign_run_id=line.campaign_run_id,
         campaign_name=line.campaign_name,
     )
-    made.context = _make_context(call)
     if url:
-        made.context["page"] = url
+        made.context = made.context or _Context()
+        made.context.page = url
 
 
 def _fill_group(made: _Call, call: EmailCall) -> None:
     made.group_id = call.line.account_id
     made.traits = _present(name=call.line.account_name)
-    made.context = _make_context(call)
 
 
 def _fill_identify(made: _Call, call: EmailCall) -> None:
-    made.traits = {"email": call.line.email}
+    made.traits = _EmailTrait(call.line.email)
 
 
 _FILL: dict[str, Callable[[_Call, EmailCall], None]] = {
-    EmailCallKind.PAGE.value: _fill_page,
-    EmailCallKind.GROUP.value: _fill_group,
-    EmailCallKind.IDENTIFY.value: _fill_identify,
+    _PAGE: _fill_page,
+    _GROUP: _fill_group,
+    _IDENTIFY: _fill_identify,
 }
 _TYPES = {kind: kind for kind in _FILL}
 
 
-def _make_context(call: EmailCall) -> dict[str, Any]:
-    """Who and what asked for the email or the page.
-
-    The email is a trait only while the person has no userId: said of a userId, too, every event would tie the two
-    together again, also after somebody has found that they don't belong together.
-    """
+def _make_context(call: EmailCall) -> _Context | None:
+    """None if there is nothing to say."""
     line = call.line
-    context: dict[str, Any] = _present(ip=line.ip, userAgent=line.user_agent)
-    if call.user_id is None:
-        context["traits"] = {"email": line.email}
-    return context
+    is_track = call.kind not in _TYPES
+    traits = _EmailTrait(line.email) if call.user_id is None else None
+    is_machine = line.is_machine and is_track
+    if line.ip is None and line.user_agent is None and traits is None and not is_machine and not call.is_implied_open:
+        return None
+    is_open = line.event == _OPENED
+    return _Context(
+        line.ip, line.user_agent, traits, is_machine and is_open, is_machine and not is_open, call.is_implied_open
+    )
 
 
 def _split_url(url: str | None) -> dict[str, str]:
