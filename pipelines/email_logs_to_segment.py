@@ -18,10 +18,9 @@ from apache_beam.pvalue import PCollection
 
 from pipelines.preflight import check_email_world
 from pipelines.read import ReadFiles, ReadSubscription
-from pipelines.report import Report, Reported
+from pipelines.report import Reported, run_reported
 from pipelines.report_emails import describe_calls, read_outcomes
 from pipelines.runners import is_local, make_options
-from pipelines.segment_to_bigquery import INTERRUPTED
 from pipelines.send_calls import SendCalls
 from pipelines.version import pipeline_version
 from pipelines.write_calls import CALLS_FOLDER, DEAD_LETTERS_FOLDER, PublishCalls, WriteCalls, WriteDeadLetters
@@ -117,24 +116,17 @@ def run(argv: Sequence[str]) -> int:
         fail(PROGRAM, error)
     if settings.output_dir is None and settings.dead_letter_topic is None:
         warn(PROGRAM, "what is rejected is only counted; --dead_letter_topic or --output_dir keeps it")
-    try:
-        with Report(_reported(settings), is_local(options)) as report:
-            result = pipeline.run()
-            result.wait_until_finish()
-            if settings.output_dir is not None:
-                complete_lines(settings.output_dir, CALLS_FOLDER)
-                complete_lines(settings.output_dir, DEAD_LETTERS_FOLDER)
-            report.finish(result)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
-
-
-def _reported(settings: EmailSettings) -> Reported:
     outputs = {"files": settings.output_dir, "Pub/Sub": settings.output_topic, "Segment": settings.segment_endpoint}
-    return Reported(
+    about = Reported(
         PROGRAM, settings.input_files, settings.input_subscription, outputs, "events", read_outcomes, describe_calls
     )
+    return run_reported(pipeline, about, is_local(options), lambda: _complete(settings))
+
+
+def _complete(settings: EmailSettings) -> None:
+    if settings.output_dir is not None:
+        complete_lines(settings.output_dir, CALLS_FOLDER)
+        complete_lines(settings.output_dir, DEAD_LETTERS_FOLDER)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pipelines.usage import UsageError, UsageParser, check_percent, check_resource, check_workspace
+from pipelines.usage import (
+    UsageError,
+    UsageParser,
+    add_dead_letter_topic,
+    add_input,
+    add_max_rejected_percent,
+    check_percent,
+    check_resource,
+    check_workspace,
+)
 from pipelines.write_key import SECRET_FLAG, SEGMENT_WRITE_KEY, WriteKeySource
 from schemas.email_logs import MAX_LOG_BYTES
 
@@ -124,15 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
 All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-west1 --temp_location gs://my-bucket/tmp
 --setup_file "$PWD/setup.py". A flag that nobody knows is an error.""",
     )
-    source = parser.add_argument_group("input, exactly one")
-    source.add_argument(
-        "--input_subscription", metavar="projects/P/subscriptions/S", help="Pub/Sub; runs until stopped"
-    )
-    source.add_argument(
-        "--input_files",
-        metavar="GLOB",
-        help="files of one log line, webhook or batch of webhooks a line, .jsonl or .jsonl.gz, local or gs://",
-    )
+    add_input(parser, "log line, webhook or batch of webhooks")
     persons = parser.add_argument_group("who is who, if known: what segment_to_bigquery tells of it")
     persons.add_argument(
         "--identity_subscription",
@@ -160,9 +161,7 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         metavar="DIR",
         help="segment_calls/*.jsonl and dead_letters/*.jsonl, local or gs://",
     )
-    sink.add_argument(
-        "--dead_letter_topic", metavar="projects/P/topics/T", help="publish what is rejected here as well"
-    )
+    add_dead_letter_topic(sink)
     rules = parser.add_argument_group("rules")
     rules.add_argument(
         "--workspace_id",
@@ -199,13 +198,7 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         default=EmailSettings.max_log_bytes,
         help="of one message or line. Default: %(default)s, what Pub/Sub takes",
     )
-    rules.add_argument(
-        "--max_rejected_percent",
-        type=float,
-        default=EmailSettings.max_rejected_percent,
-        help="stop when more of the last 1,000 or more events, or of the calls sent, are rejected. "
-        "Default: %(default)s; 100 never stops",
-    )
+    add_max_rejected_percent(rules, EmailSettings.max_rejected_percent, "events, or of the calls sent,")
     return parser
 
 

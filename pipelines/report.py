@@ -22,6 +22,9 @@ from transforms.rejection_limit import MostlyRejectedError
 # The exit code of a run that its input stopped, not a bug.
 FAILED = 1
 
+# What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
+INTERRUPTED = 130
+
 _EXPECTED = (
     KeyboardInterrupt,
     MostlyRejectedError,
@@ -68,6 +71,19 @@ class Reported(NamedTuple):
     """From counters, `namespace/name` -> value, to outcome -> how many ended so."""
     describe: Callable[[dict[str, int]], list[str]]
     """From counters to what else is worth a line."""
+
+
+def run_reported(pipeline: Any, about: Reported, local: bool, complete: Callable[[], None]) -> int:
+    """Run a pipeline to its end with a report of it; `complete` is called when all is written. The exit code."""
+    try:
+        with Report(about, local) as report:
+            result = pipeline.run()
+            result.wait_until_finish()
+            complete()
+            report.finish(result)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
 
 
 class Report:

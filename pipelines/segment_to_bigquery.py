@@ -22,7 +22,7 @@ from pipelines.read import ReadFiles, ReadSubscription
 from pipelines.read_known import ReadKnownIdentities
 from pipelines.read_persons import ReadWarehousePersons
 from pipelines.read_suppressions import AddSuppressions
-from pipelines.report import Report, Reported
+from pipelines.report import Reported, run_reported
 from pipelines.report_calls import describe_persons, read_outcomes
 from pipelines.runners import is_local, make_options
 from pipelines.version import pipeline_version
@@ -36,9 +36,6 @@ from transforms.dedupe_calls import DedupeCalls
 from transforms.parse_calls import ParseCalls
 from transforms.resolve_identities import ResolveIdentities
 from transforms.shape_rows import ShapeDeadLetters, ShapeRows
-
-# What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
-INTERRUPTED = 130
 
 
 class Outputs(NamedTuple):
@@ -160,30 +157,17 @@ def run(argv: Sequence[str]) -> int:
         write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     except UsageError as error:
         fail(PROGRAM, error)
-    try:
-        with Report(_reported(settings), is_local(options)) as report:
-            result = pipeline.run()
-            result.wait_until_finish()
-            if settings.output_dir is not None:
-                complete_folders(settings.output_dir)
-                complete_lines(settings.output_dir, FOLDER)
-            report.finish(result)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
-
-
-def _reported(settings: Settings) -> Reported:
     outputs = {"Parquet": settings.output_dir, "BigQuery": settings.output_dataset}
-    return Reported(
-        PROGRAM,
-        settings.input_files,
-        settings.input_subscription,
-        outputs,
-        "messages",
-        read_outcomes,
-        describe_persons,
+    about = Reported(
+        PROGRAM, settings.input_files, settings.input_subscription, outputs, "messages", read_outcomes, describe_persons
     )
+    return run_reported(pipeline, about, is_local(options), lambda: _complete(settings))
+
+
+def _complete(settings: Settings) -> None:
+    if settings.output_dir is not None:
+        complete_folders(settings.output_dir)
+        complete_lines(settings.output_dir, FOLDER)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.identity_settings import IdentitySettingsError, read_identity_settings
-from pipelines.usage import UsageError, UsageParser, check_percent, check_resource, check_workspace
+from pipelines.usage import (
+    UsageError,
+    UsageParser,
+    add_dead_letter_topic,
+    add_input,
+    add_max_rejected_percent,
+    check_percent,
+    check_resource,
+    check_workspace,
+)
 from schemas.calls import MAX_CALL_BYTES
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from schemas.tables import check_dataset
@@ -103,21 +112,13 @@ def build_parser() -> argparse.ArgumentParser:
 All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-west1 --temp_location gs://my-bucket/tmp
 --setup_file "$PWD/setup.py". A flag that nobody knows is an error.""",
     )
-    source = parser.add_argument_group("input, exactly one")
-    source.add_argument(
-        "--input_subscription", metavar="projects/P/subscriptions/S", help="Pub/Sub; runs until stopped"
-    )
-    source.add_argument(
-        "--input_files", metavar="GLOB", help="files of one call a line, .jsonl or .jsonl.gz, local or gs://"
-    )
+    add_input(parser, "call")
     sink = parser.add_argument_group("output, at least one")
     sink.add_argument(
         "--output_dataset", metavar="PROJECT.DATASET", help="BigQuery; scripts/create_tables makes the tables"
     )
     sink.add_argument("--output_dir", metavar="DIR", help="Parquet files, a sub-folder per table, local or gs://")
-    sink.add_argument(
-        "--dead_letter_topic", metavar="projects/P/topics/T", help="publish what is rejected here as well"
-    )
+    add_dead_letter_topic(sink)
     sink.add_argument(
         "--identity_topic",
         metavar="projects/P/topics/T",
@@ -154,12 +155,7 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         default=Settings.max_call_bytes,
         help="Segment's limit is the default: %(default)s",
     )
-    rules.add_argument(
-        "--max_rejected_percent",
-        type=float,
-        default=Settings.max_rejected_percent,
-        help="stop when more of the last 1,000 or more messages are rejected. Default: %(default)s; 100 never stops",
-    )
+    add_max_rejected_percent(rules, Settings.max_rejected_percent, "messages")
     persons = parser.add_argument_group("persons")
     persons.add_argument(
         "--person_source",

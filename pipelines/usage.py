@@ -5,7 +5,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # What Beam's Pub/Sub reader and writer take for a project (apache_beam.io.gcp.pubsub).
 _PROJECT = re.compile(r"[a-z][-a-z0-9:.]{4,61}[a-z0-9]")
@@ -30,6 +30,36 @@ class UsageParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """As argparse calls it."""
         raise UsageError(message)
+
+
+def add_input(parser: argparse.ArgumentParser, what_files_hold: str) -> None:
+    """The flags of the one input."""
+    source = parser.add_argument_group("input, exactly one")
+    source.add_argument(
+        "--input_subscription", metavar="projects/P/subscriptions/S", help="Pub/Sub; runs until stopped"
+    )
+    source.add_argument(
+        "--input_files",
+        metavar="GLOB",
+        help=f"files of one {what_files_hold} a line, .jsonl or .jsonl.gz, local or gs://",
+    )
+
+
+def add_dead_letter_topic(sink: Any) -> None:
+    """The flag, in the parser's group of outputs."""
+    sink.add_argument(
+        "--dead_letter_topic", metavar="projects/P/topics/T", help="publish what is rejected here as well"
+    )
+
+
+def add_max_rejected_percent(rules: Any, default: float, what: str) -> None:
+    """The flag, in the parser's group of rules."""
+    rules.add_argument(
+        "--max_rejected_percent",
+        type=float,
+        default=default,
+        help=f"stop when more of the last 1,000 or more {what} are rejected. Default: %(default)s; 100 never stops",
+    )
 
 
 def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None:
