@@ -3,19 +3,19 @@
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
 
 from scripts.start_pubsub import RunningPubsub
 from tests.emulator.programs import Topic, line, start_program, wait_until
+from tests.misbehaving_segment import WRITE_KEY, MisbehavingSegment
 
 pytestmark = pytest.mark.slow
 
 MESSAGES = 4000
+PEOPLE = 500
 
 
 def kill(program: subprocess.Popen[str]) -> None:
@@ -45,31 +45,34 @@ def test_calls_that_wait_for_their_window_survive_a_kill(pubsub: RunningPubsub, 
         wait_until(program, lambda: read_activities(tmp_path / "out") == sent, patience_seconds=120)
 
 
-def log_line(number: int, event: str) -> bytes:
-    about = {"email": f"p{number % 500}@example.com", "email_id": "e1", "campaign_run_id": "r1"}
-    return json.dumps({"log_id": f"{event}{number}", "event": event, "at": "2026-01-01T00:00:00Z", **about}).encode()
+def log_line(number: int) -> bytes:
+    about = {"email": f"p{number % PEOPLE}@example.com", "email_id": "e1", "campaign_run_id": "r1"}
+    return json.dumps({"log_id": f"l{number}", "event": "opened", "at": "2026-01-01T00:00:00Z", **about}).encode()
 
 
-def test_email_logs_survive_a_kill_and_no_event_gets_a_second_id(pubsub: RunningPubsub) -> None:
-    logs, events = Topic("email-logs"), Topic("segment-events")
-    flags = ["--input_subscription", logs.subscription, "--output_topic", events.topic]
-    published: list[dict[str, Any]] = []
+def test_email_logs_survive_a_kill_and_no_event_comes_under_a_second_id(
+    pubsub: RunningPubsub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEGMENT_WRITE_KEY", WRITE_KEY)
+    logs = Topic("email-logs")
+    flags = ["--input_subscription", logs.subscription, "--output_dir", str(tmp_path / "out")]
+    calls = MESSAGES + PEOPLE
 
-    def received() -> set[str]:
-        published.extend(json.loads(data) for data in events.drain())
-        return {call["messageId"] for call in published}
+    with MisbehavingSegment() as segment:
+        flags += ["--segment_endpoint", segment.url]
+        segment.pause_seconds = 0.5
+        with start_program(*flags, pipeline="email_logs_to_segment") as program:
+            logs.publish_all(log_line(number) for number in range(MESSAGES))
+            wait_until(program, lambda: bool(segment.accepted))
+            kill(program)
+        assert 0 < len(set(segment.accepted_ids)) < calls
 
-    with start_program(*flags, pipeline="email_logs_to_segment") as program:
-        logs.publish_all(log_line(number, "opened") for number in range(MESSAGES))
-        wait_until(program, lambda: bool(received()))
-        kill(program)
-    time.sleep(0.5)
-    assert len(received()) < MESSAGES + 500
+        segment.pause_seconds = 0
+        with start_program(*flags, pipeline="email_logs_to_segment") as program:
+            wait_until(program, lambda: len(set(segment.accepted_ids)) >= calls, patience_seconds=120)
 
-    with start_program(*flags, pipeline="email_logs_to_segment") as program:
-        wait_until(program, lambda: len(received()) >= MESSAGES + 500, patience_seconds=120)
-
-    assert len(received()) == MESSAGES + 500
-    unique = {call["properties"]["userId"]: call for call in published if call["event"] == "Email Unique Opens"}
-    assert len(unique) == 500
-    assert len({call["messageId"] for call in published if call["event"] == "Email Unique Opens"}) == 500
+    assert segment.faults == []
+    firsts = [call for call in segment.accepted if call["event"] == "Email Unique Opens"]
+    assert len({call["properties"]["userId"] for call in firsts}) == PEOPLE
+    assert len({call["messageId"] for call in firsts}) == PEOPLE
+    assert len(set(segment.accepted_ids)) == calls
