@@ -105,7 +105,7 @@ class _SendCallFn(beam.DoFn):
                 yield from (_bury(call, Reason.REFUSED_BY_SEGMENT, refusal) for call in sent)
 
     def _observe(self, calls: Sequence[OutgoingCall], refusal: str | None) -> None:
-        hint = f"{self._endpoint} said last: {refusal}. Are the endpoint and the write key right?"
+        hint = f"The last one: {refusal}. Are {self._endpoint} and the write key right?"
         self._limit.observe(len(calls), 0 if refusal is None else len(calls), "calls", hint)
 
 
