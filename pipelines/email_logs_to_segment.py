@@ -58,7 +58,9 @@ def build(inputs: Inputs, settings: EmailSettings) -> Outputs:
     )
     dead_letters, updates = [parsed.dead_letters], None
     if inputs.updates is not None:
-        news = inputs.updates | "ParseIdentityUpdates" >> ParseIdentityUpdates(settings.workspace_id)
+        news = inputs.updates | "ParseIdentityUpdates" >> ParseIdentityUpdates(
+            settings.workspace_id, settings.max_rejected_percent
+        )
         updates = news.updates
         dead_letters.append(news.dead_letters)
     found = parsed.lines | "FindRecipients" >> FindRecipients(

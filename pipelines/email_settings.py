@@ -1,6 +1,5 @@
 """The command line of email_logs_to_segment: what can be set, what it means, and what is refused."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -110,7 +109,7 @@ def _check_endpoint(endpoint: str) -> None:
         raise UsageError("--segment_endpoint: http:// would show the write key to the network; give https://")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> UsageParser:
     """The flags; all others go to Beam's runner."""
     parser = UsageParser(
         PROGRAM,
@@ -204,5 +203,5 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
 
 def parse_email_settings(argv: Sequence[str]) -> tuple[EmailSettings, list[str]]:
     """The settings, and the flags that are Beam's. Raises `UsageError`."""
-    known, beam_flags = build_parser().parse_known_args(argv)
-    return EmailSettings(**vars(known)), beam_flags
+    flags, beam_flags = build_parser().parse_flags(argv)
+    return EmailSettings(**flags), beam_flags

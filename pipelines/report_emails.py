@@ -5,7 +5,7 @@ from schemas.email_calls import EmailCallKind
 
 def read_outcomes(counters: dict[str, int]) -> dict[str, int]:
     """Outcome (rejected ones with their reason) -> events of the log, from the counters of a run."""
-    duplicates = sum(counters.get(f"{step}/duplicates", 0) for step in ("find_recipients", "mark_first_events"))
+    duplicates = counters.get("find_recipients/duplicates", 0)
     ended = {"told": counters.get("parse_email_logs/lines", 0) - duplicates, "duplicate": duplicates}
     for key, count in sorted(counters.items()):
         step, name = key.split("/", 1)
@@ -21,10 +21,15 @@ def describe_calls(counters: dict[str, int]) -> list[str]:
         count = counters.get(f"make_calls/{kind.value.lower().replace(' ', '_')}", 0)
         if count:
             lines.append(f"{kind.value}: {count:,}")
+    refused = {key: count for key, count in counters.items() if key.startswith("parse_identity_updates/rejected_")}
     facts = {
         "make_calls/rejected_too_large": "calls too large for Segment (dead letters)",
         "parse_identity_updates/updates": "identity updates read",
         "send_calls/delivered": "delivered to Segment",
         "send_calls/refused": "refused by Segment (dead letters)",
     }
-    return lines + [f"{text}: {counters[key]:,}" for key, text in facts.items() if counters.get(key)]
+    lines += [f"{text}: {counters[key]:,}" for key, text in facts.items() if counters.get(key)]
+    for key, count in sorted(refused.items()):
+        if count:
+            lines.append(f"identity updates rejected, {key.partition('rejected_')[2]}: {count:,}")
+    return lines

@@ -1,6 +1,5 @@
 """The command line of segment_to_bigquery: what can be set, what it means, and what is refused."""
 
-import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ class Settings:
             _check_persons(self.warehouse_persons)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> UsageParser:
     """The flags; all others go to Beam's runner."""
     parser = UsageParser(
         PROGRAM,
@@ -189,8 +188,7 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
 
 def parse_settings(argv: Sequence[str]) -> tuple[Settings, list[str]]:
     """The settings, and the flags that are Beam's. Raises `UsageError`."""
-    known, beam_flags = build_parser().parse_known_args(argv)
-    flags = vars(known)
+    flags, beam_flags = build_parser().parse_flags(argv)
     path = flags.pop("identity_settings")
     try:
         rules = DEFAULT_RULES if path is None else read_identity_settings(path)

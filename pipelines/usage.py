@@ -27,6 +27,15 @@ class UsageParser(argparse.ArgumentParser):
             epilog=epilog,
         )
 
+    def parse_flags(self, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """Our flags by name, and the others. Raises `UsageError`, also for a flag that is given twice."""
+        given = [word.partition("=")[0] for word in argv]
+        for flag in self._option_string_actions:
+            if flag.startswith("--") and given.count(flag) > 1:
+                raise UsageError(f"{flag} is given twice, and only one can count")
+        known, others = self.parse_known_args(argv)
+        return vars(known), others
+
     def error(self, message: str) -> NoReturn:
         """As argparse calls it."""
         raise UsageError(message)

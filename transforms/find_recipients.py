@@ -17,6 +17,7 @@ from schemas.email_logs import LogBlock
 from transforms.cached_log import LogCache
 from transforms.logic.find_recipients import (
     AddressBook,
+    drop_repeated_lines,
     line_node,
     set_persons,
     settle_updates,
@@ -29,9 +30,9 @@ MICROS_A_SECOND = 1_000_000
 class FindRecipients(beam.PTransform):
     """Set the person of each line, by what identity updates say of its address, and tell persons what became of them.
 
-    In a stream each line comes out once, too: what repeats one that came less than the horizon before is dropped and
-    counted. Bounded input needs no memory: MarkFirstEvents sees all lines of a person at once. There all updates hold
-    from the beginning, and without updates nothing is shuffled.
+    Each line comes out once: repeats are dropped and counted, in a stream those that come within the horizon. They are
+    looked for at the address, since copies of a line may name different persons. In bounded input all updates hold from
+    the beginning.
     """
 
     def __init__(
@@ -48,9 +49,6 @@ class FindRecipients(beam.PTransform):
         blocks = lines
         if self._updates is not None:
             blocks = (lines, self._updates) | "AddUpdates" >> beam.Flatten()
-        elif lines.is_bounded:
-            lone: PCollection = lines | "SetPersons" >> beam.ParDo(_SetPersonFn(self._shards))
-            return lone
         homes = blocks | "SendHome" >> beam.ParDo(_SendHomeFn(self._shards))
         found: PCollection
         if blocks.is_bounded:
@@ -61,15 +59,6 @@ class FindRecipients(beam.PTransform):
             find = _FindInStreamFn(self._shards, self._horizon_micros, self._ttl_micros)
             found = homes | "FindInStream" >> beam.ParDo(find)
         return found
-
-
-class _SetPersonFn(beam.DoFn):
-    def __init__(self, shards: int) -> None:
-        self._shards = shards
-
-    def process(self, block: LogBlock) -> Iterator[tuple[int, PersonBlock]]:
-        set_persons(block.lines, {})
-        yield from _spread_persons(PersonBlock(block.lines), self._shards)
 
 
 class _SendHomeFn(beam.DoFn):
@@ -90,14 +79,15 @@ class _SendHomeFn(beam.DoFn):
 class _FindInFilesFn(beam.DoFn):
     def __init__(self, shards: int) -> None:
         self._shards = shards
+        self._repeats = Metrics.counter("find_recipients", "duplicates")
 
     def process(self, group: tuple[int, Iterable[LogBlock]]) -> Iterator[tuple[int, PersonBlock]]:
         blocks = list(group[1])
         persons, users = settle_updates(update for block in blocks for update in block.updates)
-        yield from _spread_persons(PersonBlock([], users), self._shards)
-        for block in blocks:
-            set_persons(block.lines, persons)
-            yield from _spread_persons(PersonBlock(block.lines), self._shards)
+        lines, repeats = drop_repeated_lines([line for block in blocks for line in block.lines])
+        set_persons(lines, persons)
+        self._repeats.inc(repeats)
+        yield from _spread_persons(PersonBlock(lines, users), self._shards)
 
 
 def _rebuild_book(log: Iterable[bytes]) -> AddressBook:

@@ -5,7 +5,6 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
-from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
@@ -14,7 +13,6 @@ from apache_beam.utils.timestamp import Duration
 from schemas.email_calls import EmailCallBlock
 from schemas.email_histories import PersonBlock
 from transforms.cached_log import LogCache
-from transforms.logic.find_recipients import drop_repeated_lines
 from transforms.logic.mark_first_events import PersonHistories
 
 MICROS_A_SECOND = 1_000_000
@@ -51,15 +49,12 @@ class MarkFirstEvents(beam.PTransform):
 class _MarkInFilesFn(beam.DoFn):
     def __init__(self, implied_open_on_click: bool) -> None:
         self._implied_open_on_click = implied_open_on_click
-        self._duplicates = Metrics.counter("mark_first_events", "duplicates")
 
     def process(self, group: tuple[int, Iterable[PersonBlock]]) -> Iterator[EmailCallBlock]:
         everything = PersonBlock([], [], [])
         for block in group[1]:
             everything.lines += block.lines
             everything.users += block.users
-        everything.lines, repeats = drop_repeated_lines(everything.lines)
-        self._duplicates.inc(repeats)
         calls = PersonHistories(implied_open_on_click=self._implied_open_on_click).advance(everything)
         for start in range(0, len(calls), CALLS_A_BLOCK):
             yield EmailCallBlock(calls[start : start + CALLS_A_BLOCK])

@@ -12,6 +12,7 @@ from schemas.messages import MessageBlock
 from schemas.rejections import DeadLetter, Reason, Rejected
 from transforms.logic.bury_message import bury_message
 from transforms.logic.parse_identity_update import parse_identity_update
+from transforms.rejection_limit import find_limit
 from transforms.several_outputs import gives_several
 
 
@@ -27,9 +28,9 @@ class ParsedUpdates(NamedTuple):
 class ParseIdentityUpdates(beam.PTransform):
     """`MessageBlock`s to identity updates, and dead letters."""
 
-    def __init__(self, default_workspace_id: str) -> None:
+    def __init__(self, default_workspace_id: str, max_rejected_percent: float) -> None:
         super().__init__()
-        self._fn = _ParseUpdateFn(default_workspace_id)
+        self._fn = _ParseUpdateFn(default_workspace_id, max_rejected_percent)
 
     @gives_several
     def expand(self, messages: PCollection) -> ParsedUpdates:
@@ -39,12 +40,16 @@ class ParseIdentityUpdates(beam.PTransform):
 
 
 class _ParseUpdateFn(beam.DoFn):
-    def __init__(self, default_workspace_id: str) -> None:
+    def __init__(self, default_workspace_id: str, max_rejected_percent: float) -> None:
         self._default_workspace_id = default_workspace_id
+        self._max_rejected_percent = max_rejected_percent
         self._updates = Metrics.counter("parse_identity_updates", "updates")
         self._rejected = {
             reason: Metrics.counter("parse_identity_updates", f"rejected_{reason.value}") for reason in Reason
         }
+
+    def setup(self) -> None:
+        self._limit = find_limit("ParseIdentityUpdates", self._max_rejected_percent)
 
     def process(self, block: MessageBlock) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
         updates = LogBlock([], [])
@@ -57,6 +62,8 @@ class _ParseUpdateFn(beam.DoFn):
                 letters.append(
                     bury_message(message, block, "ParseIdentityUpdates", verdict, self._default_workspace_id)
                 )
+        hint = "Are these identity updates?"
+        self._limit.observe(len(block.messages), len(letters), "identity updates", hint)
         self._updates.inc(len(updates.updates))
         if updates.updates:
             yield updates

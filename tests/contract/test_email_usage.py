@@ -52,6 +52,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ([*GOOD, "--segment_endpoint", "http://[x"], "--segment_endpoint is a URL"),
         ([*GOOD, "--segment_write_key_secret", "projects/p/secrets/s"], "needs --segment_endpoint"),
         ([*GOOD, *SEGMENT, "--segment_write_key_secret", "s"], "projects/PROJECT/secrets/NAME"),
+        ([*GOOD, "--input_files", "y"], "--input_files is given twice"),
         ([*GOOD, "--segment_write_key", "abc"], "did you mean --segment_write_key_secret"),
         ([*GOOD, "--unique_ttl_days", "0"], "--unique_ttl_days lies between 1 and 3650"),
         ([*GOOD, "--unique_ttl_days", "soon"], "invalid int value"),

@@ -71,6 +71,29 @@ def test_files_to_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "Unique Link Click per Unique Open: 1" in said
 
 
+@pytest.mark.parametrize("shards", ["1", "64"])
+def test_copies_of_a_line_that_name_different_persons_are_told_once(tmp_path: Path, shards: str) -> None:
+    lines = [log(f"l{n}", email=f"a{n}@x.com", **named) for n in range(20) for named in ({}, {"person_id": f"P{n}"})]
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+    flags = ["--input_files", str(tmp_path / "log.jsonl"), "--output_dir", str(tmp_path / "out")]
+
+    assert run([*flags, "--recipient_shards", shards]) == 0
+
+    assert names(read_lines(tmp_path / "out")) == {"Email Opened": 20, "Email Unique Opens": 20}
+
+
+def test_identity_files_of_something_else_stop_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.jsonl").write_bytes(log("l1"))
+    (tmp_path / "ids.jsonl").write_bytes(b'{"a": 1}\n' * 1500)
+    flags = ["--input_files", str(tmp_path / "log.jsonl"), "--output_dir", str(tmp_path / "out")]
+
+    with pytest.raises(SystemExit) as ended:
+        run([*flags, "--identity_files", str(tmp_path / "ids.jsonl"), "--max_rejected_percent", "93"])
+
+    assert ended.value.code == 1
+    assert "Are these identity updates?" in capsys.readouterr().err
+
+
 def test_a_run_without_events_leaves_empty_files(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").touch()
 

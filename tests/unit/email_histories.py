@@ -201,7 +201,8 @@ def read_files(blocks: Sequence[Block], shards: Shards, *, implied: bool = False
     everything: dict[int, PersonBlock] = {}
     for parts in homes.values():
         persons, users = settle_updates(news for part in parts for news in part.updates)
-        found = PersonBlock([one for part in parts for one in part.lines], users)
+        lines, _ = drop_repeated_lines([one for part in parts for one in part.lines])
+        found = PersonBlock(lines, users)
         set_persons(found.lines, persons)
         for shard, spread in shards.spread(found).items():
             gathered = everything.setdefault(shard, PersonBlock([], []))
@@ -209,7 +210,6 @@ def read_files(blocks: Sequence[Block], shards: Shards, *, implied: bool = False
             gathered.users += spread.users
     said: list[Said] = []
     for shard, gathered in everything.items():
-        gathered.lines, _ = drop_repeated_lines(gathered.lines)
         said += as_said(shard, PersonHistories(implied_open_on_click=implied).advance(gathered))
     return said
 

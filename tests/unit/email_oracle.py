@@ -118,7 +118,7 @@ class EmailOracle:
         by_node: dict[tuple[str, str | None, str | None], list[IdentityUpdate]] = {}
         for update in updates:
             by_node.setdefault(node_of(update), []).append(update)
-        latest = {node: max(each, key=lambda one: one.version) for node, each in by_node.items()}
+        latest = {node: max(each, key=lambda one: (one.version, one.person_id or "")) for node, each in by_node.items()}
         first: dict[tuple[str, str, str], LogLine] = {}
         for line in sorted(lines, key=lambda one: (one.at, one.arrived_at)):
             first.setdefault((line.workspace_id, line.log_id, line.email), line)

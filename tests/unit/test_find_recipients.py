@@ -1,5 +1,7 @@
 """Whose an address is, what is a repeat, and what moves along when an address becomes another person's."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,6 +136,22 @@ def test_of_repeated_lines_the_earliest_is_kept() -> None:
     assert [(one.log_id, one.at) for one in kept] == [("l2", 1), ("l1", 2)]
     assert kept[1].arrived_at == 1
     assert repeats == 2
+
+
+def test_of_copies_that_say_different_things_one_is_kept_whichever_comes_first() -> None:
+    copies = [line("l1", person_id=person_id, arrived_at=at) for at, person_id in enumerate((None, "P2", "P1"))]
+
+    kept = {drop_repeated_lines(order)[0][0].person_id for order in itertools.permutations(copies)}
+
+    assert len(kept) == 1
+
+
+def test_of_two_updates_of_one_version_one_holds_whichever_comes_first() -> None:
+    same = [update(person_id, 3, email="a@x") for person_id in ("P1", "P2", None)]
+
+    persons = [settle_updates(order)[0] for order in itertools.permutations(same)]
+
+    assert persons == [{("w1", "a@x"): "P2"}] * 6
 
 
 def test_lines_of_two_workspaces_are_no_repeats_of_each_other() -> None:

@@ -242,6 +242,8 @@ def test_what_only_describes_never_costs_the_event(field: str, value: object, ex
         ({"event": "opened", "bot_click": True}, False),
         ({"event": "opened", "machine_open": None, "user_agent": CRAWLER}, True),
         ({"event": "opened", "machine_open": "yes", "user_agent": CRAWLER}, True),
+        ({"event": "opened", "machine_open": "True", "user_agent": HUMAN}, True),
+        ({"event": "opened", "machine_open": 0, "user_agent": CRAWLER}, False),
         ({"event": "opened", "user_agent": "Mozilla/5.0"}, True),
         ({"event": "opened", "user_agent": HUMAN}, False),
         ({"event": "clicked", "bot_click": True, "user_agent": HUMAN}, True),
@@ -598,7 +600,11 @@ def test_sendgrids_events_are_read_in_any_case(name: str) -> None:
         ({"sg_machine_open": False, "useragent": CRAWLER}, True),
         ({"sg_machine_open": True, "event": "delivered"}, False),
         ({"sg_machine_open": True, "event": "click"}, False),
-        ({"sg_machine_open": "true"}, False),
+        ({"sg_machine_open": "true"}, True),
+        ({"sg_machine_open": 1}, True),
+        ({"sg_machine_open": "0"}, False),
+        ({"sg_machine_open": "perhaps"}, False),
+        ({"sg_machine_open": 2}, False),
         ({"event": "click", "useragent": CRAWLER}, True),
     ],
 )
@@ -1274,3 +1280,9 @@ def test_each_event_and_each_provider_is_golden() -> None:
 
     assert {line["event"] for line in lines} == set(EmailEvent)
     assert {line["log_id"].split(":")[0] for line in lines} == set(PROVIDERS)
+
+
+def test_what_only_describes_the_reader_is_cut() -> None:
+    line = line_of(own(user_agent="x" * 40_000, ip="1" * 40_000))
+
+    assert (len(line.user_agent or ""), len(line.ip or "")) == (1_000, 1_000)

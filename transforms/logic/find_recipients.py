@@ -47,7 +47,7 @@ def settle_updates(updates: Iterable[IdentityUpdate]) -> tuple[dict[Address, str
     for update in updates:
         node = update_node(update)
         known = latest.get(node)
-        if known is None or update.version > known.version:
+        if known is None or _version_order(update) > _version_order(known):
             latest[node] = update
         since[node] = min(since.get(node, _known_at(update)), _known_at(update))
     persons: dict[Address, str] = {}
@@ -62,6 +62,11 @@ def settle_updates(updates: Iterable[IdentityUpdate]) -> tuple[dict[Address, str
     return persons, users
 
 
+def _version_order(update: IdentityUpdate) -> tuple[int, str]:
+    """Two runs over files may give one version to different persons: then the greater id holds, in whichever order."""
+    return update.version, update.person_id or ""
+
+
 def set_persons(lines: Iterable[LogLine], persons: dict[Address, str]) -> None:
     """Set person_id of each line: what updates say of the address wins over the line, which may be older."""
     for line in lines:
@@ -72,12 +77,20 @@ def drop_repeated_lines(lines: Sequence[LogLine]) -> tuple[list[LogLine], int]:
     """The lines in the order in which things happened, each once, and how many were repeats."""
     kept: dict[tuple[str, str, str], LogLine] = {}
     for line in sorted(lines, key=_happening_order):
-        kept.setdefault((line.workspace_id, line.log_id, line.email), line)
+        key = line.workspace_id, line.log_id, line.email
+        same = kept.setdefault(key, line)
+        if same is not line and same.at == line.at and _content_order(line) < _content_order(same):
+            kept[key] = line
     return list(kept.values()), len(lines) - len(kept)
 
 
 def _happening_order(line: LogLine) -> tuple[int, str, str, int]:
     return line.at, line.log_id, line.email, line.arrived_at
+
+
+def _content_order(line: LogLine) -> tuple[bytes, int]:
+    """For copies of a line that say different things: which of them is kept must not depend on the files."""
+    return _ENCODER.encode(msgspec.structs.replace(line, arrived_at=0)), line.arrived_at
 
 
 class FoundRecipients(NamedTuple):

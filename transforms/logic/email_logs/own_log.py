@@ -18,6 +18,7 @@ from transforms.logic.email_logs.read_log_fields import (
     make_log_id,
     read_event_id,
     read_event_name,
+    read_flag,
     read_iso_time,
     read_name,
     read_recipient,
@@ -103,17 +104,13 @@ def read_own_line(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[LogLi
         email_link_url=read_name(fields.get("email_link_url")),
         user_agent=read_name(fields.get("user_agent")),
         ip=read_name(fields.get("ip")),
-        machine_open=_read_flag(fields.get("machine_open")),
-        bot_click=_read_flag(fields.get("bot_click")),
+        machine_open=read_flag(fields.get("machine_open")),
+        bot_click=read_flag(fields.get("bot_click")),
     )
     read_sender_fields(fields, line)
     email, at = read_recipient(fields.get("email"), "email"), read_iso_time(fields.get("at"), "at")
     log_id = read_event_id(fields.get("log_id"), "log_id") or digest_content(fields)
     yield _shape_own_line(line, arrival, make_log_id(_PROVIDER, log_id), email, at)
-
-
-def _read_flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
 
 
 def _shape_own_line(line: _OwnLine, arrival: Arrival, log_id: str, email: str, at: int | None) -> LogLine:

@@ -22,12 +22,16 @@ MAX_EVENT_ID_CHARACTERS = 200
 # From here on a number counts milliseconds: as seconds it would be the year 5138, as milliseconds it is 1973.
 MIN_MILLISECONDS = 100_000_000_000
 
+# Browsers send some hundred. What only describes the reader must not make a call larger than Segment takes.
+MAX_AGENT_CHARACTERS = 1_000
+
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
 """A field that needs no second look; anything else is read by `read_sender_fields` and its like."""
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 _SECONDS = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _NEVER_EMPTY = frozenset({"person_id", "user_id"})
 
 
@@ -87,6 +91,13 @@ def read_event_id(value: object, field: str) -> str | None:
 def read_name(value: object) -> str | None:
     """A text that only describes, or None."""
     return read_id(value)
+
+
+def read_flag(value: object) -> bool | None:
+    """A boolean, also as its text or as 1 or 0; anything else is None: nobody has said so."""
+    if isinstance(value, str):
+        return _FLAGS.get(value.strip().lower())
+    return bool(value) if value in (0, 1) and isinstance(value, int) else None
 
 
 def read_object(value: object) -> Mapping[str, Any]:
@@ -188,8 +199,8 @@ def make_line(
         sender.campaign_name,
         sender.email_subject,
         link,
-        user_agent,
-        ip,
+        user_agent if user_agent is None else user_agent[:MAX_AGENT_CHARACTERS],
+        ip if ip is None else ip[:MAX_AGENT_CHARACTERS],
         is_machine,
         sender.account_id,
         sender.account_name,

@@ -20,6 +20,7 @@ from transforms.logic.email_logs.read_log_fields import (
     make_log_id,
     read_epoch_time,
     read_event_name,
+    read_flag,
     read_name,
     read_object,
     read_recipient,
@@ -133,7 +134,7 @@ def read_sendgrid_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator
         url=read_name(fields.get("url")),
         useragent=read_name(fields.get("useragent")),
         ip=read_name(fields.get("ip")),
-        sg_machine_open=fields.get("sg_machine_open") is True,
+        sg_machine_open=read_flag(fields.get("sg_machine_open")),
         singlesend_id=read_name(fields.get("singlesend_id")),
         singlesend_name=read_name(fields.get("singlesend_name")),
         marketing_campaign_id=read_name(fields.get("marketing_campaign_id"))
