@@ -197,7 +197,9 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         default=EmailSettings.max_log_bytes,
         help="of one message or line. Default: %(default)s, what Pub/Sub takes",
     )
-    add_max_rejected_percent(rules, EmailSettings.max_rejected_percent, "events, or of the calls sent,")
+    add_max_rejected_percent(
+        rules, EmailSettings.max_rejected_percent, "events, of the identity updates or of the calls sent"
+    )
     return parser
 
 

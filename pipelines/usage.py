@@ -98,7 +98,7 @@ def suggest_flag(unknown: str, known: Sequence[str]) -> str:
 
 
 def check_resource(flag: str, name: str | None, kind: str) -> None:
-    """Raise `UsageError` unless it is a name of Pub/Sub or Secret Manager: projects/PROJECT/KIND/NAME."""
+    """Raise `UsageError` unless it is a name of Pub/Sub: projects/PROJECT/KIND/NAME."""
     if name is None:
         return
     parts = name.split("/")

@@ -133,8 +133,8 @@ def test_of_repeated_lines_the_earliest_is_kept() -> None:
 
     kept, repeats = drop_repeated_lines(lines)
 
-    assert [(one.log_id, one.at) for one in kept] == [("l2", 1), ("l1", 2)]
-    assert kept[1].arrived_at == 1
+    assert {(one.log_id, one.at) for one in kept} == {("l2", 1), ("l1", 2)}
+    assert {one.arrived_at for one in kept if one.log_id == "l1"} == {1}
     assert repeats == 2
 
 

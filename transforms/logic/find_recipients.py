@@ -74,12 +74,12 @@ def set_persons(lines: Iterable[LogLine], persons: dict[Address, str]) -> None:
 
 
 def drop_repeated_lines(lines: Sequence[LogLine]) -> tuple[list[LogLine], int]:
-    """The lines in the order in which things happened, each once, and how many were repeats."""
+    """The lines, each once, and how many were repeats."""
     kept: dict[tuple[str, str, str], LogLine] = {}
-    for line in sorted(lines, key=_happening_order):
+    for line in lines:
         key = line.workspace_id, line.log_id, line.email
         same = kept.setdefault(key, line)
-        if same is not line and same.at == line.at and _content_order(line) < _content_order(same):
+        if same is not line and _copy_order(line) < _copy_order(same):
             kept[key] = line
     return list(kept.values()), len(lines) - len(kept)
 
@@ -88,9 +88,9 @@ def _happening_order(line: LogLine) -> tuple[int, str, str, int]:
     return line.at, line.log_id, line.email, line.arrived_at
 
 
-def _content_order(line: LogLine) -> tuple[bytes, int]:
-    """For copies of a line that say different things: which of them is kept must not depend on the files."""
-    return _ENCODER.encode(msgspec.structs.replace(line, arrived_at=0)), line.arrived_at
+def _copy_order(line: LogLine) -> tuple[int, bytes, int]:
+    """The first copy of a line is kept. What copies of one time say may differ, and must not depend on the files."""
+    return line.at, _ENCODER.encode(msgspec.structs.replace(line, arrived_at=0)), line.arrived_at
 
 
 class FoundRecipients(NamedTuple):
