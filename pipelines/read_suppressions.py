@@ -9,9 +9,8 @@ from apache_beam.pvalue import AsIter, PBegin, PCollection
 from pipelines.clients import bigquery_client
 from schemas.calls import CallBlock
 from transforms.logic.suppress_calls import suppression_key
-from transforms.parse_calls import SHARDS
 
-# Every shard gets every block: 240 KB each.
+# 240 KB, which every shard gets.
 BLOCK_KEYS = 10_000
 
 _QUERY = "SELECT DISTINCT workspace_id, identifier_hash FROM `{dataset}.suppressions`"
@@ -28,16 +27,17 @@ class AddSuppressions(beam.PTransform):
         self._dataset = dataset
 
     def expand(self, calls: PCollection) -> PCollection:
-        """Apply it to the calls of ParseCalls; gives `tuple[int, CallBlock]` as well."""
+        """Apply it to a PCollection of `CallBlock`; gives `CallBlock` as well."""
         suppressions = calls.pipeline | "ReadSuppressions" >> ReadSuppressions(self._dataset)
-        nothing = suppressions | "IsRead" >> beam.ParDo(_IsReadFn())
-        waiting = calls | "AwaitSuppressions" >> beam.ParDo(_AwaitFn(), AsIter(nothing))
-        told: PCollection = (suppressions, waiting) | "TellShards" >> beam.Flatten()
+        if not calls.is_bounded:  # else a shard sees everything at once
+            nothing = suppressions | "IsRead" >> beam.ParDo(_IsReadFn())
+            calls = calls | "AwaitSuppressions" >> beam.ParDo(_AwaitFn(), AsIter(nothing))
+        told: PCollection = (suppressions, calls) | "TellShards" >> beam.Flatten()
         return told
 
 
 class ReadSuppressions(beam.PTransform):
-    """The suppressed identifiers of the dataset, for each shard. Gives `tuple[int, CallBlock]`."""
+    """The suppressed identifiers of the dataset, in blocks without calls. Gives `CallBlock`."""
 
     def __init__(self, dataset: str) -> None:
         super().__init__()
@@ -54,32 +54,28 @@ class _ReadHashesFn(beam.DoFn):
     def __init__(self, dataset: str) -> None:
         self._dataset = dataset
 
-    def process(self, impulse: bytes) -> Iterator[tuple[int, CallBlock]]:
+    def process(self, impulse: bytes) -> Iterator[CallBlock]:
         client = bigquery_client(self._dataset.split(".")[0])
         try:
             keys: list[bytes] = []
             for workspace_id, identifier_hash in client.query_and_wait(_QUERY.format(dataset=self._dataset)):
                 keys.append(suppression_key(workspace_id, identifier_hash))
                 if len(keys) == BLOCK_KEYS:
-                    yield from _tell_shards(keys)
+                    yield CallBlock([], keys)
                     keys = []
             if keys:
-                yield from _tell_shards(keys)
+                yield CallBlock([], keys)
         finally:
             client.close()
-
-
-def _tell_shards(keys: list[bytes]) -> Iterator[tuple[int, CallBlock]]:
-    yield from ((shard, CallBlock([], keys)) for shard in range(SHARDS))
 
 
 class _IsReadFn(beam.DoFn):
     """Gives nothing; that it will give nothing more is known when all is read."""
 
-    def process(self, block: tuple[int, CallBlock]) -> Iterator[None]:
+    def process(self, block: CallBlock) -> Iterator[None]:
         yield from ()
 
 
 class _AwaitFn(beam.DoFn):
-    def process(self, block: tuple[int, CallBlock], nothing: Any) -> Iterator[tuple[int, CallBlock]]:
+    def process(self, block: CallBlock, nothing: Any) -> Iterator[CallBlock]:
         yield block

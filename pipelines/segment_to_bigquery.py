@@ -41,10 +41,10 @@ from transforms.shape_rows import ShapeDeadLetters, ShapeRows
 class Outputs(NamedTuple):
     """What `build` makes of messages."""
 
-    rows: PCollection
-    """`TableRows` of every table but the ledgers."""
+    facts: PCollection
+    """`TableRows` of what the calls say."""
     identities: PCollection
-    """Those of them that say who is who: `identities` and `identity_merges`."""
+    """`TableRows` of who is who: `identities` and `identity_merges`."""
     dead_letters: PCollection
     """`DeadLetter`."""
     counts: PCollection
@@ -72,19 +72,18 @@ def build(messages: PCollection, settings: Settings, prior: Prior = NOTHING) -> 
     if settings.output_dataset is not None:
         calls = calls | "AddSuppressions" >> AddSuppressions(settings.output_dataset)
     unique = calls | "DedupeCalls" >> DedupeCalls(settings.dedupe_horizon_seconds)
-    resolved = unique.calls | "ResolveIdentities" >> ResolveIdentities(
+    resolved = (unique.calls, unique.callers) | "ResolveIdentities" >> ResolveIdentities(
         settings.identity_rules, settings.identity_shards, settings.window_seconds, prior.persons
     )
     shaped = resolved.calls | "ShapeRows" >> ShapeRows(settings.person_source)
     identities = resolved.identities
     if prior.merges is not None:
         identities = (identities, prior.merges) | "AddConflicts" >> beam.Flatten()
-    rows = (shaped.rows, identities) | "FlattenRows" >> beam.Flatten()
     dead_letters = (parsed.dead_letters, resolved.dead_letters) | "FlattenDeadLetters" >> beam.Flatten()
     rejected = dead_letters | "CountDeadLetters" >> CountDeadLetters()
     counted = [each for each in (rejected, unique.counts, resolved.counts, shaped.counts) if each is not None]
     counts = counted | "FlattenCounts" >> beam.Flatten()
-    return Outputs(rows, identities, dead_letters, counts)
+    return Outputs(shaped.rows, identities, dead_letters, counts)
 
 
 def read(pipeline: beam.Pipeline, settings: Settings) -> PCollection:
@@ -115,7 +114,8 @@ def write(outputs: Outputs, settings: Settings) -> None:
     """All outputs: the data first, then the ledgers, which also hold what BigQuery refused of the data."""
     dead_letters, counts = outputs.dead_letters, outputs.counts
     if settings.output_dataset is not None:
-        refused = outputs.rows | "WriteData" >> WriteBigQuery(
+        rows = (outputs.facts, outputs.identities) | "FlattenRows" >> beam.Flatten()
+        refused = rows | "WriteData" >> WriteBigQuery(
             settings.output_dataset, DATA_TABLES, settings.bigquery_method
         )
         if refused is not None:
@@ -132,8 +132,8 @@ def write(outputs: Outputs, settings: Settings) -> None:
         if refused is not None:
             _ = refused.dead_letters | "FailIfRefused" >> FailIfRefused()
     if settings.output_dir is not None:
-        everything = (outputs.rows, ledgers) | "FlattenFiles" >> beam.Flatten()
-        _ = everything | "WriteParquet" >> WriteParquet(settings.output_dir, settings.window_seconds)
+        rows = {"Facts": outputs.facts, "Identities": outputs.identities, "Ledgers": ledgers}
+        _ = rows | "WriteParquet" >> WriteParquet(settings.output_dir, settings.window_seconds)
         _ = outputs.identities | "WriteIdentityUpdates" >> WriteIdentityUpdates(settings.output_dir)
     if settings.identity_topic is not None:
         _ = outputs.identities | "PublishIdentityUpdates" >> PublishIdentityUpdates(settings.identity_topic)

@@ -1,7 +1,7 @@
 """Rows to Parquet files: one folder a table, every file whole."""
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,28 @@ class WriteParquet(beam.PTransform):
         self._output_dir = output_dir
         self._window_seconds = window_seconds
 
-    def expand(self, rows: PCollection) -> PCollection:
-        """Apply it to a PCollection of `TableRows`; gives the paths of the files."""
-        if not rows.is_bounded:
-            rows = rows | "WindowFiles" >> beam.WindowInto(FixedWindows(self._window_seconds))
+    def expand(self, rows: Mapping[str, PCollection]) -> PCollection:
+        """Apply it to PCollections of `TableRows` by what they are called; gives the paths of the files.
+
+        Several, so that nobody needs to flatten them: a local runner would copy every row for it.
+        """
+        hidden = [self._write_hidden(name, some) for name, some in rows.items()]
         files: PCollection = (
-            rows
-            | "WriteHidden" >> beam.ParDo(_WriteHiddenFn(self._output_dir))
-            # A window that is over would drop the files of late rows.
-            | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
+            hidden
+            | "FlattenFiles" >> beam.Flatten()
             | "CommitFiles" >> beam.Reshuffle()
             | "ShowFiles" >> beam.ParDo(ShowFileFn())
+        )
+        return files
+
+    def _write_hidden(self, name: str, rows: PCollection) -> PCollection:
+        if not rows.is_bounded:
+            rows = rows | f"Window{name}" >> beam.WindowInto(FixedWindows(self._window_seconds))
+        files: PCollection = (
+            rows
+            | f"WriteHidden{name}" >> beam.ParDo(_WriteHiddenFn(self._output_dir))
+            # A window that is over would drop the files of late rows.
+            | f"Window{name}Globally" >> beam.WindowInto(GlobalWindows())
         )
         return files
 

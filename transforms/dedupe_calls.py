@@ -1,25 +1,30 @@
 """DedupeCalls: each message once, however often it is delivered, and none of people who were erased."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+from zlib import crc32
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics.metric import Metrics
-from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.pvalue import AsMultiMap, PCollection, TaggedOutput
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Duration
 
-from schemas.calls import CallBlock, SegmentCall
+from schemas.calls import CallBlock, Caller, CallerBlock, DroppedRows
 from schemas.outcomes import Outcome, OutcomeKey
 from transforms.cached_log import LogCache
 from transforms.logic.count_calls import count_calls
-from transforms.logic.drop_repeats import SeenMessages, drop_repeats
+from transforms.logic.drop_repeats import SeenMessages, find_caller_of, sort_out
 from transforms.logic.suppress_calls import SuppressedIdentifiers
 from transforms.several_outputs import gives_several
 
 MICROS_A_SECOND = 1_000_000
+
+# Enough shards to spread over the workers of a large job, few enough that a block of a thousand calls still gives each
+# shard a block worth shuffling. Part of the state's key: changing it forgets what was seen.
+SHARDS = 32
 
 
 class DedupedCalls(NamedTuple):
@@ -27,6 +32,8 @@ class DedupedCalls(NamedTuple):
 
     calls: PCollection
     """`CallBlock`: the calls that were not seen before and carry no suppressed identifier."""
+    callers: PCollection
+    """Who made them: `CallBlock` in a stream, `CallerBlock` in bounded input."""
     counts: PCollection
     """`tuple[OutcomeKey, int]`: the duplicates, and what was suppressed."""
 
@@ -40,6 +47,8 @@ class DedupeCalls(beam.PTransform):
 
     Calls that carry a suppressed identifier are dropped: in bounded input wherever they stand, in a stream from the
     moment when the suppression is heard. Of two such calls with one messageId the second is a duplicate.
+
+    In bounded input only the callers are shuffled. The calls wait in their blocks to hear which rows are dropped.
     """
 
     def __init__(self, horizon_seconds: int) -> None:
@@ -48,17 +57,50 @@ class DedupeCalls(beam.PTransform):
 
     @gives_several
     def expand(self, calls: PCollection) -> DedupedCalls:
-        """Apply it to a PCollection of `tuple[int, CallBlock]`, keyed by shard."""
-        if calls.is_bounded:
-            grouped = calls | "GroupShards" >> beam.GroupByKey()
-            deduped = grouped | "DropRepeats" >> beam.ParDo(_DropRepeatsFn(self._horizon_micros)).with_outputs(
+        """Apply it to a PCollection of `CallBlock`."""
+        if not calls.is_bounded:
+            sharded = calls | "ShardCalls" >> beam.ParDo(_ShardCallsFn())
+            deduped = sharded | "DropSeen" >> beam.ParDo(_DropSeenFn(self._horizon_micros)).with_outputs(
                 "counts", main="calls"
             )
-        else:
-            deduped = calls | "DropSeen" >> beam.ParDo(_DropSeenFn(self._horizon_micros)).with_outputs(
-                "counts", main="calls"
-            )
-        return DedupedCalls(deduped.calls, deduped.counts)
+            return DedupedCalls(deduped.calls, deduped.calls, deduped.counts)
+        sharded = calls | "ShardCallers" >> beam.ParDo(_ShardCallersFn())
+        grouped = sharded | "GroupShards" >> beam.GroupByKey()
+        sorted_out = grouped | "DropRepeats" >> beam.ParDo(_DropRepeatsFn(self._horizon_micros)).with_outputs(
+            "dropped", "counts", main="callers"
+        )
+        kept = calls | "DropRows" >> beam.ParDo(_DropRowsFn(), AsMultiMap(sorted_out.dropped))
+        return DedupedCalls(kept, sorted_out.callers, sorted_out.counts)
+
+
+def shard_of(call: Caller) -> int:
+    """The shard that remembers the message."""
+    return crc32(call.message_id.encode()) % SHARDS
+
+
+class _ShardCallsFn(beam.DoFn):
+    def process(self, block: CallBlock) -> Iterator[tuple[int, CallBlock]]:
+        shards: dict[int, CallBlock] = {}
+        for call in block.calls:
+            shards.setdefault(shard_of(call), CallBlock([])).calls.append(call)
+        # The calls first: what was sent before a delete call, in the same block, still tells who is who.
+        yield from shards.items()
+        if block.suppress:
+            yield from ((shard, CallBlock([], block.suppress)) for shard in range(SHARDS))
+
+
+class _ShardCallersFn(beam.DoFn):
+    def process(self, block: CallBlock) -> Iterator[tuple[int, CallerBlock]]:
+        shards: dict[int, CallerBlock] = {}
+        for row, call in enumerate(block.calls):
+            shard = shard_of(call)
+            if shard not in shards:
+                shards[shard] = CallerBlock([], [], block.block_id, [])
+            shards[shard].callers.append(find_caller_of(call))
+            shards[shard].rows.append(row)
+        yield from shards.items()
+        if block.suppress:
+            yield from ((shard, CallerBlock([], block.suppress)) for shard in range(SHARDS))
 
 
 class _DropRepeatsFn(beam.DoFn):
@@ -67,21 +109,24 @@ class _DropRepeatsFn(beam.DoFn):
         self._dropped = _DroppedCalls()
 
     def process(
-        self, group: tuple[int, Iterable[CallBlock]]
-    ) -> Iterator[CallBlock | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]]:
-        new: list[SegmentCall] = []
-        repeats: list[SegmentCall] = []
-        suppressed = SuppressedIdentifiers()
-        arrived: list[SegmentCall] = []
-        for block in group[1]:
-            arrived += block.calls
-            suppressed.learn(block.suppress)
-        for call, is_repeat in drop_repeats(arrived, self._horizon_micros):
-            (repeats if is_repeat else new).append(call)
-        kept, erased = suppressed.drop_carriers(new)
-        yield CallBlock(kept)
-        for count in self._dropped.count(repeats, erased):
+        self, shard: tuple[int, Iterable[CallerBlock]]
+    ) -> Iterator[
+        CallerBlock
+        | TaggedOutput[Literal["dropped"], tuple[bytes, DroppedRows]]
+        | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]
+    ]:
+        sorted_out = sort_out(shard[1], self._horizon_micros)
+        yield CallerBlock(sorted_out.kept)
+        for block_id, rows in sorted_out.dropped.items():
+            yield TaggedOutput("dropped", (block_id, DroppedRows(rows)))
+        for count in self._dropped.count(sorted_out.repeats, sorted_out.suppressed):
             yield TaggedOutput("counts", count)
+
+
+class _DropRowsFn(beam.DoFn):
+    def process(self, block: CallBlock, dropped: Mapping[bytes, Iterable[DroppedRows]]) -> Iterator[CallBlock]:
+        rows = {row for each in dropped[block.block_id] for row in each.rows}
+        yield CallBlock([call for row, call in enumerate(block.calls) if row not in rows])
 
 
 class _DroppedCalls:
@@ -91,7 +136,7 @@ class _DroppedCalls:
         self._duplicates = Metrics.counter("dedupe_calls", "duplicates")
         self._suppressed = Metrics.counter("dedupe_calls", "suppressed")
 
-    def count(self, repeats: list[SegmentCall], erased: list[SegmentCall]) -> Iterator[tuple[OutcomeKey, int]]:
+    def count(self, repeats: Sequence[Caller], erased: Sequence[Caller]) -> Iterator[tuple[OutcomeKey, int]]:
         self._duplicates.inc(len(repeats))
         self._suppressed.inc(len(erased))
         yield from count_calls(repeats, Outcome.DUPLICATE).items()

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
-from zlib import crc32
+from uuid import uuid4
 
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
-from schemas.calls import CallBlock, CallType
+from schemas.calls import CallBlock, CallType, SegmentCall
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from schemas.messages import MessageBlock
 from schemas.rejections import DeadLetter, Reason, Rejected
@@ -18,11 +18,6 @@ from transforms.logic.suppress_calls import suppressed_keys
 from transforms.rejection_limit import find_limit
 from transforms.several_outputs import gives_several
 
-# De-duplication is keyed by shard: enough of them to spread over the workers of a large job, few enough that a block of
-# a thousand calls still gives each shard a block worth shuffling. Part of the state's key: changing it forgets what was
-# seen.
-SHARDS = 32
-
 SUPPRESSING_IN_FILES = frozenset({CallType.SUPPRESS})
 SUPPRESSING_IN_STREAMS = frozenset({CallType.SUPPRESS, CallType.DELETE})
 
@@ -31,16 +26,16 @@ class ParsedCalls(NamedTuple):
     """What comes out of ParseCalls; every message comes out of exactly one of the two."""
 
     calls: PCollection
-    """`tuple[int, CallBlock]`: de-duplication shard and the valid calls of it, or what every shard is to suppress."""
+    """`CallBlock`: the valid calls, and what is to be suppressed."""
     dead_letters: PCollection
     """`DeadLetter`."""
 
 
 class ParseCalls(beam.PTransform):
-    """`MessageBlock`s to valid calls, sharded by messageId, and dead letters.
+    """`MessageBlock`s to valid calls and dead letters.
 
-    What a `suppress` message names, every shard hears of. In a stream also what a delete call carries; in bounded input
-    a delete call suppresses nothing here, because ResolveIdentities knows the whole person.
+    A block of calls also says what they suppress: what a `suppress` message names, in a stream also what a delete call
+    carries. In bounded input a delete call suppresses nothing here, because ResolveIdentities knows the whole person.
     """
 
     def __init__(
@@ -82,12 +77,10 @@ class _ParseCallFn(beam.DoFn):
     def setup(self) -> None:
         self._limit = find_limit("ParseCalls", self._max_rejected_percent)
 
-    def process(
-        self, block: MessageBlock
-    ) -> Iterator[tuple[int, CallBlock] | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
-        shards: dict[int, CallBlock] = {}
+    def process(self, block: MessageBlock) -> Iterator[CallBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
+        calls: list[SegmentCall] = []
         suppress: list[bytes] = []
-        letters = []
+        letters: list[DeadLetter] = []
         for message in block.messages:
             try:
                 call = parse_call(message, block.read_at, self._default_workspace_id, self._max_call_bytes)
@@ -99,13 +92,11 @@ class _ParseCallFn(beam.DoFn):
                 call.attributes, call.source = dict(message.attributes), block.source
             if call.type in self._suppressing:
                 suppress += suppressed_keys(call, self._rules)
-            shard = crc32(call.message_id.encode()) % SHARDS
-            shards.setdefault(shard, CallBlock([])).calls.append(call)
+            calls.append(call)
         self._limit.observe(len(block.messages), len(letters))
-        self._parsed.inc(len(block.messages) - len(letters))
-        # The calls first: what was sent before a delete call, in the same block, still tells who is who.
-        yield from shards.items()
-        if suppress:
-            yield from ((shard, CallBlock([], suppress)) for shard in range(SHARDS))
+        self._parsed.inc(len(calls))
+        if calls:
+            # Two blocks may say the same, and one of them is then dropped: a block's content cannot be its id.
+            yield CallBlock(calls, suppress, uuid4().bytes)
         for letter in letters:
             yield TaggedOutput("dead_letters", letter)

@@ -10,7 +10,7 @@ from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue
 
-from schemas.calls import CallBlock, SegmentCall
+from schemas.calls import CallBlock, CallerBlock, SegmentCall
 from schemas.identities import KnownIdentity, LinkBlock, Node, Persons, PriorBlock
 from schemas.identity_facts import HomeBlock, Published, decode_facts, encode_facts
 from schemas.identity_rules import IdentityRules
@@ -66,14 +66,15 @@ class ResolveIdentities(beam.PTransform):
         self._prior = prior
 
     @gives_several
-    def expand(self, calls: PCollection) -> ResolvedCalls:
-        """Apply it to a PCollection of `CallBlock`."""
+    def expand(self, unique: tuple[PCollection, PCollection]) -> ResolvedCalls:
+        """Apply it to a PCollection of `CallBlock`, and one of its callers: `CallerBlock`, or the calls themselves."""
+        calls, callers = unique
         if calls.is_bounded:
-            return self._resolve_whole_graph(calls)
+            return self._resolve_whole_graph(calls, callers)
         return self._resolve_by_window(calls)
 
-    def _resolve_whole_graph(self, calls: PCollection) -> ResolvedCalls:
-        links = calls | "FindLinks" >> beam.ParDo(_FindLinksFn(self._rules))
+    def _resolve_whole_graph(self, calls: PCollection, callers: PCollection) -> ResolvedCalls:
+        links = callers | "FindLinks" >> beam.ParDo(_FindCallersLinksFn(self._rules))
         if self._prior is not None:
             prior = self._prior | "SplitPrior" >> beam.ParDo(_SplitPriorFn())
             links = (links, prior) | "AddPrior" >> beam.Flatten()
@@ -123,6 +124,14 @@ class _FindLinksFn(beam.DoFn):
 
     def process(self, block: CallBlock) -> Iterator[tuple[str, LinkBlock]]:
         yield from find_links(block.calls, self._rules).items()
+
+
+class _FindCallersLinksFn(beam.DoFn):
+    def __init__(self, rules: IdentityRules) -> None:
+        self._rules = rules
+
+    def process(self, block: CallerBlock) -> Iterator[tuple[str, LinkBlock]]:
+        yield from find_links(block.callers, self._rules).items()
 
 
 class _SplitPriorFn(beam.DoFn):

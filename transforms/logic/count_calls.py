@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from schemas.calls import SegmentCall
+from schemas.calls import Caller
 from schemas.outcomes import Outcome, OutcomeKey, outcome_key
 from schemas.rejections import DeadLetter
 
 
-def count_calls(calls: Iterable[SegmentCall], outcome: Outcome) -> dict[OutcomeKey, int]:
+def count_calls(calls: Iterable[Caller], outcome: Outcome) -> dict[OutcomeKey, int]:
     """How many calls ended so, by all that is counted."""
     counts: dict[OutcomeKey, int] = {}
     for call in calls:

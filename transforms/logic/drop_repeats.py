@@ -1,11 +1,17 @@
 """Which calls repeat one that was seen before: the same workspace and messageId within the horizon."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from typing import NamedTuple
+from zlib import crc32
 
-from schemas.calls import SegmentCall
+import msgspec
 
+from schemas.calls import Caller, CallerBlock, SegmentCall
+from transforms.logic.suppress_calls import SuppressedIdentifiers
+
+_encode = msgspec.msgpack.Encoder().encode
 _RECORD = struct.Struct("<16sq")
 
 
@@ -77,38 +83,78 @@ def message_key(call: SegmentCall) -> bytes:
     ).digest()
 
 
-def arrival_order(call: SegmentCall) -> tuple[int | str, ...]:
-    """What repeats are sorted by: all that a row shows, so that the one that is kept does not depend on the shuffle."""
-    return (
-        call.arrived_at,
+def find_caller_of(call: SegmentCall) -> Caller:
+    """The caller of a call, for a journey without it."""
+    caller = Caller(
+        call.workspace_id,
+        call.message_id,
+        call.type,
         call.timestamp,
         call.received_at,
-        call.sent_at or 0,
-        call.original_timestamp or 0,
-        call.future_timestamp or 0,
-        call.type,
-        call.event or "",
-        call.user_id or "",
-        call.anonymous_id or "",
-        call.previous_id or "",
-        call.group_id or "",
-        call.name or "",
-        call.category or "",
-        call.connection_id or "",
-        call.body,
-        call.context,
+        call.arrived_at,
+        call.connection_id,
+        call.user_id,
+        call.anonymous_id,
+        call.email,
+        call.context_email,
+        call.previous_id,
+        call.replay,
     )
+    caller.checksum = crc32(_encode(call))
+    return caller
 
 
-def drop_repeats(calls: Iterable[SegmentCall], horizon_micros: int) -> Iterator[tuple[SegmentCall, bool]]:
-    """Each call, and whether it is a repeat. Those of one messageId come in the order of their arrival."""
-    by_message: dict[tuple[str, str, str], list[SegmentCall]] = {}
-    for call in calls:
-        by_message.setdefault((call.workspace_id, call.message_id, call.replay), []).append(call)
-    for same in by_message.values():
+class SortedOut(NamedTuple):
+    """Every caller is in exactly one of the first three."""
+
+    kept: list[Caller]
+    repeats: list[Caller]
+    suppressed: list[Caller]
+    dropped: dict[bytes, list[int]]
+    """Block id -> the rows of the repeats and of what is suppressed."""
+
+
+def sort_out(blocks: Iterable[CallerBlock], horizon_micros: int) -> SortedOut:
+    """All callers of a shard: which calls are kept and which are dropped, wherever they stand."""
+    callers: list[Caller] = []
+    places: list[tuple[bytes, int]] = []
+    suppressing = SuppressedIdentifiers()
+    for block in blocks:
+        suppressing.learn(block.suppress)
+        callers += block.callers
+        places += ((block.block_id, row) for row in block.rows)
+    repeats = find_repeats(callers, horizon_micros)
+    sorted_out = SortedOut([], [], [], {})
+    for position, (caller, (block_id, row)) in enumerate(zip(callers, places, strict=True)):
+        if position in repeats:
+            sorted_out.repeats.append(caller)
+        elif suppressing.is_suppressed(caller):
+            sorted_out.suppressed.append(caller)
+        else:
+            sorted_out.kept.append(caller)
+            continue
+        sorted_out.dropped.setdefault(block_id, []).append(row)
+    return sorted_out
+
+
+def find_repeats(callers: Sequence[Caller], horizon_micros: int) -> set[int]:
+    """The positions of the repeats. Which of the same message are kept does not depend on the order."""
+    by_message: dict[tuple[str, str, str], list[int]] = {}
+    for position, caller in enumerate(callers):
+        by_message.setdefault((caller.message_id, caller.workspace_id, caller.replay), []).append(position)
+    repeats = set()
+    for positions in by_message.values():
+        if len(positions) == 1:
+            continue
         kept_at = None
-        for call in same if len(same) == 1 else sorted(same, key=arrival_order):
-            is_repeat = kept_at is not None and call.arrived_at - kept_at < horizon_micros
-            if not is_repeat:
-                kept_at = call.arrived_at
-            yield call, is_repeat
+        for position in sorted(positions, key=lambda position: _arrival_order(callers[position])):
+            arrived_at = callers[position].arrived_at
+            if kept_at is not None and arrived_at - kept_at < horizon_micros:
+                repeats.add(position)
+            else:
+                kept_at = arrived_at
+    return repeats
+
+
+def _arrival_order(caller: Caller) -> tuple[int, int, int, int]:
+    return caller.arrived_at, caller.timestamp, caller.received_at, caller.checksum

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from schemas.calls import CallType, SegmentCall
+from schemas.calls import Caller, CallType, SegmentCall
 from schemas.identities import Link, LinkBlock, PriorBlock
 from schemas.identity_rules import IdentityRules
 
 
-def find_caller(call: SegmentCall, rules: IdentityRules) -> tuple[str, str] | tuple[None, None]:
+def find_caller(call: Caller, rules: IdentityRules) -> tuple[str, str] | tuple[None, None]:
     """The strongest identifier of the call that is not blocked: whom the call counts for."""
     for identifier_type in rules.priority:
         identifier: str | None = getattr(call, identifier_type)
@@ -22,7 +22,7 @@ def set_callers(calls: Iterable[SegmentCall], rules: IdentityRules) -> None:
         call.identifier_type, call.identifier = find_caller(call, rules)
 
 
-def find_links(calls: Iterable[SegmentCall], rules: IdentityRules) -> dict[str, LinkBlock]:
+def find_links(calls: Iterable[Caller], rules: IdentityRules) -> dict[str, LinkBlock]:
     """Workspace -> the distinct links of these calls, each at its earliest.
 
     A call that carries only an anonymous_id links nothing and is left out: visitors who never say who they are cost no

@@ -83,6 +83,7 @@ def parse_call(
     timestamp = _first(to_micros(wire.timestamp), derive_timestamp(received_at, sent_at, original_timestamp))
     is_future = timestamp > received_at + MAX_FUTURE_MICROS
     context_email, context_group_id = _context_ids(wire.context)
+    context_email = normalise_email(context_email)
     email = _caller_email(wire, context_email)
     call_type = wire.type or ""
     is_suppress = call_type == CallType.SUPPRESS
@@ -98,6 +99,7 @@ def parse_call(
         user_id=None if is_suppress else wire.user_id,
         anonymous_id=None if is_suppress else wire.anonymous_id,
         email=None if is_suppress else email,
+        context_email=None if is_suppress or context_email == email else context_email,
         previous_id=wire.previous_id if call_type == CallType.ALIAS else None,
         group_id=wire.group_id if call_type == CallType.GROUP else None if is_suppress else context_group_id,
         event=wire.event if call_type == CallType.TRACK else None,
@@ -145,10 +147,10 @@ def _body(wire: Wire) -> msgspec.Raw:
     return wire.traits if wire.type in TRAITS_TYPES else EMPTY_OBJECT
 
 
-def _caller_email(wire: Wire, context_email: object) -> str | None:
+def _caller_email(wire: Wire, context_email: str | None) -> str | None:
     """traits.email, context.traits.email, or a userId that is one. A group's traits are not the caller's."""
     traits_email = _decode_leniently(_EMAIL_TRAIT, wire.traits, "email") if wire.type == CallType.IDENTIFY else None
-    return normalise_email(traits_email) or normalise_email(context_email) or normalise_email(wire.user_id)
+    return normalise_email(traits_email) or context_email or normalise_email(wire.user_id)
 
 
 def _context_ids(context: msgspec.Raw) -> tuple[object, str | None]:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b, sha256
 
-from schemas.calls import CallType, SegmentCall
+from schemas.calls import Caller, CallType, SegmentCall
 from schemas.identities import IdentifierType
 from schemas.identity_rules import IdentityRules
-from transforms.logic.decode_json import decode_object
 from transforms.logic.identify_callers import find_caller
 from transforms.logic.parse_call import normalise_email
 
@@ -51,7 +50,7 @@ def suppressed_keys(call: SegmentCall, rules: IdentityRules) -> list[bytes]:
     return [_key(call.workspace_id, identifier_type, identifier)]
 
 
-def find_carried(call: SegmentCall) -> Iterator[tuple[str, str]]:
+def find_carried(call: Caller) -> Iterator[tuple[str, str]]:
     """Type and value of every identifier that a call carries, also those that don't tell who called.
 
     An id that is an email is looked at as both, and previousId as a userId and as an anonymousId: it may be either.
@@ -64,7 +63,7 @@ def find_carried(call: SegmentCall) -> Iterator[tuple[str, str]]:
         yield IdentifierType.USER_ID, call.previous_id
         yield IdentifierType.ANONYMOUS_ID, call.previous_id
     ids = (call.user_id, call.anonymous_id, call.previous_id)
-    for email in {call.email, _context_email(call), *map(normalise_email, ids)}:
+    for email in {call.email, call.context_email, *map(normalise_email, ids)}:
         if email is not None:
             yield IdentifierType.EMAIL, email
 
@@ -93,11 +92,12 @@ class SuppressedIdentifiers:
         kept: list[SegmentCall] = []
         dropped: list[SegmentCall] = []
         for call in calls:
-            (dropped if self._is_suppressed(call) else kept).append(call)
+            (dropped if self.is_suppressed(call) else kept).append(call)
         return kept, dropped
 
-    def _is_suppressed(self, call: SegmentCall) -> bool:
-        if call.type in NEVER_SUPPRESSED:
+    def is_suppressed(self, call: Caller) -> bool:
+        """Whether the call carries a suppressed identifier."""
+        if not self._keys or call.type in NEVER_SUPPRESSED:
             return False
         return any(_key(call.workspace_id, *carried) in self._keys for carried in find_carried(call))
 
@@ -109,11 +109,3 @@ def _key(workspace_id: str, identifier_type: str, identifier: str) -> bytes:
 @lru_cache(maxsize=1024)
 def _workspace_key(workspace_id: str) -> bytes:
     return blake2b(workspace_id.encode(), digest_size=_WORKSPACE_BYTES).digest()
-
-
-def _context_email(call: SegmentCall) -> str | None:
-    """context.traits.email, which is not the caller's email if traits.email says another."""
-    if '"traits"' not in call.context and "\\" not in call.context:
-        return None
-    traits = decode_object(call.context).get("traits")
-    return normalise_email(traits.get("email")) if isinstance(traits, dict) else None
