@@ -115,9 +115,7 @@ def write(outputs: Outputs, settings: Settings) -> None:
     dead_letters, counts = outputs.dead_letters, outputs.counts
     if settings.output_dataset is not None:
         rows = (outputs.facts, outputs.identities) | "FlattenRows" >> beam.Flatten()
-        refused = rows | "WriteData" >> WriteBigQuery(
-            settings.output_dataset, DATA_TABLES, settings.bigquery_method
-        )
+        refused = rows | "WriteData" >> WriteBigQuery(settings.output_dataset, DATA_TABLES, settings.bigquery_method)
         if refused is not None:
             dead_letters = (dead_letters, refused.dead_letters) | "AddRefused" >> beam.Flatten()
             counts = (counts, refused.counts) | "AddRefusedCounts" >> beam.Flatten()

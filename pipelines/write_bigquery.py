@@ -224,7 +224,7 @@ def count_refused_row(refused: RefusedRow) -> list[tuple[OutcomeKey, int]]:
 
 
 def _call_type(table: str, row: dict[str, Any]) -> str | None:
-    types = [call_type.value for call_type, fact_table in FACT_TABLES.items() if fact_table == table]
+    types = [call_type for call_type, fact_table in FACT_TABLES.items() if fact_table == table]
     return row.get("type") or (types[0] if len(types) == 1 else None)
 
 

@@ -15,11 +15,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.rows import Row, TableRows
 from schemas.tables import SCRIPTS_TABLES, TABLES, arrow_schema, load_table
+from transforms.several_outputs import takes_several
 
 # Rows that are gathered for one row group: as Python values they take ten times what they take in the file.
 ROWS_A_GROUP = 10_000
 
 _COMPRESSION = "zstd"
+_IDS = frozenset({"message_id", "user_id", "anonymous_id", "person_id", "identifier"})
 
 # DuckDB's *.parquet also finds names that begin with a dot.
 HIDDEN = ".unfinished"
@@ -38,6 +40,7 @@ class WriteParquet(beam.PTransform):
         self._output_dir = output_dir
         self._window_seconds = window_seconds
 
+    @takes_several
     def expand(self, rows: Mapping[str, PCollection]) -> PCollection:
         """Apply it to PCollections of `TableRows` by what they are called; gives the paths of the files.
 
@@ -62,6 +65,18 @@ class WriteParquet(beam.PTransform):
             | f"Window{name}Globally" >> beam.WindowInto(GlobalWindows())
         )
         return files
+
+
+def parquet_options(table: str) -> dict[str, Any]:
+    """How a table's columns are written: no dictionary where hardly a value repeats, no bounds of JSON texts."""
+    fields = load_table(table).fields
+    return {
+        "compression": _COMPRESSION,
+        "use_dictionary": [
+            each.name for each in fields if each.type in ("STRING", "INTEGER") and each.name not in _IDS
+        ],
+        "write_statistics": [each.name for each in fields if each.type != "JSON"],
+    }
 
 
 def parquet_table(table: str, rows: list[Row]) -> pa.Table:
@@ -117,7 +132,7 @@ class _HiddenFile:
         self.path = FileSystems.join(folder, f".part-{uuid.uuid4().hex}.parquet{HIDDEN}")
         self._table = table
         self._file = FileSystems.create(self.path, mime_type=_MIME_TYPE)
-        self._writer = pq.ParquetWriter(self._file, arrow_schema(load_table(table)), compression=_COMPRESSION)
+        self._writer = pq.ParquetWriter(self._file, arrow_schema(load_table(table)), **parquet_options(table))
         self._rows: list[Row] = []
 
     def add(self, rows: list[Row]) -> None:

@@ -109,5 +109,5 @@ def register_coders() -> None:
     for struct_type in _TRAVELLERS:
         registry.register_coder(struct_type, StructCoder)
     registry.register_coder(OutcomeKey, RowCoder)
-    for struct_type in _COMPRESSED:
-        registry.register_coder(struct_type, CompressedStructCoder)
+    for block_type in _COMPRESSED:
+        registry.register_coder(block_type, CompressedStructCoder)

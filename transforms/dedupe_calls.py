@@ -118,9 +118,13 @@ class _DropRepeatsFn(beam.DoFn):
         sorted_out = sort_out(shard[1], self._horizon_micros)
         yield CallerBlock(sorted_out.kept)
         for block_id, rows in sorted_out.dropped.items():
-            yield TaggedOutput("dropped", (block_id, DroppedRows(rows)))
+            told: TaggedOutput[Literal["dropped"], tuple[bytes, DroppedRows]] = TaggedOutput(
+                "dropped", (block_id, DroppedRows(rows))
+            )
+            yield told
         for count in self._dropped.count(sorted_out.repeats, sorted_out.suppressed):
-            yield TaggedOutput("counts", count)
+            counted: TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]] = TaggedOutput("counts", count)
+            yield counted
 
 
 class _DropRowsFn(beam.DoFn):

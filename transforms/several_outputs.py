@@ -1,4 +1,4 @@
-"""Transforms with more than one output."""
+"""Transforms with more than one input or output."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,5 +10,11 @@ Expand = TypeVar("Expand", bound=Callable[..., Any])
 
 def gives_several(expand: Expand) -> Expand:
     """Mark an `expand` that returns a NamedTuple of PCollections: Beam reads its annotation and would warn of it."""
+    no_annotations(expand)
+    return expand
+
+
+def takes_several(expand: Expand) -> Expand:
+    """Mark an `expand` that is applied to PCollections by name: of that annotation Beam would warn, too."""
     no_annotations(expand)
     return expand

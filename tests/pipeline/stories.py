@@ -106,7 +106,8 @@ def _run(
     with _TestPipeline(options=options) as pipeline:
         known = NOTHING if prior is None else Prior(pipeline | "CreatePrior" >> beam.Create([prior]), None)
         outputs: Outputs = build(read(pipeline), settings, known)
-        for kind in ("rows", "dead_letters", "counts"):
-            collection: PCollection = getattr(outputs, kind)
-            _ = collection | f"Gather {kind}" >> beam.ParDo(_GatherFn(number, kind))
+        gathered = {"facts": "rows", "identities": "rows", "dead_letters": "dead_letters", "counts": "counts"}
+        for name, kind in gathered.items():
+            collection: PCollection = getattr(outputs, name)
+            _ = collection | f"Gather {name}" >> beam.ParDo(_GatherFn(number, kind))
     return told

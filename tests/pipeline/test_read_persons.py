@@ -205,7 +205,7 @@ def test_conflicts_in_a_stream_can_be_written(tmp_path: Path) -> None:
     with _TestPipeline(options=options) as pipeline:
         merges = (pipeline | ReadWarehousePersons(source, "w1")).merges
         merges.is_bounded = False  # as it is together with what calls bring
-        _ = merges | WriteParquet(str(tmp_path / "out"), 10)
+        _ = {"Merges": merges} | WriteParquet(str(tmp_path / "out"), 10)
 
     rows = [row for file in tmp_path.glob("out/*/*.parquet") for row in pq.read_table(file).to_pylist()]
     assert [row["from_person_id"] for row in rows] == ["1", "2"]

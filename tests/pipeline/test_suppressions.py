@@ -14,8 +14,8 @@ from pipelines.read_suppressions import AddSuppressions
 from schemas.calls import CallBlock
 from tests.factories import line_of
 from tests.pipeline.stories import STREAMING, Told, arrive, read_lines, tell
+from transforms.dedupe_calls import SHARDS
 from transforms.logic.suppress_calls import hash_identifier
-from transforms.parse_calls import SHARDS
 
 pytestmark = [pytest.mark.usefixtures("state"), pytest.mark.slow]
 
@@ -239,7 +239,9 @@ def test_a_large_table_is_read_in_blocks(bigquery: _Bigquery, monkeypatch: pytes
 def test_calls_wait_until_the_table_is_read() -> None:
     """Local runners read it first in any case; a large job would not."""
     pipeline = beam.Pipeline()
-    _ = pipeline | beam.Create([(0, CallBlock([]))]) | AddSuppressions("my-project.segment")
+    calls = pipeline | beam.Create([CallBlock([])])
+    calls.is_bounded = False
+    _ = calls | AddSuppressions("my-project.segment")
     transforms = pipeline.to_runner_api().components.transforms.values()
     (payload,) = (each.spec.payload for each in transforms if each.unique_name.endswith("AwaitSuppressions"))
 

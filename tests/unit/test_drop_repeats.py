@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.calls import SegmentCall
 from tests.factories import NOW, call
 from tests.strategies import repeated_calls
-from transforms.logic.drop_repeats import SeenMessages, drop_repeats, message_key
+from transforms.logic.drop_repeats import SeenMessages, find_caller_of, find_repeats, message_key
 
 HORIZON = 10
 
@@ -29,6 +29,12 @@ def keep_slowly(calls: Iterable[SegmentCall]) -> list[bool]:
         if not is_repeat:
             kept.append(one)
     return verdicts
+
+
+def drop_repeats(calls: Sequence[SegmentCall], horizon_micros: int) -> list[tuple[SegmentCall, bool]]:
+    """Each call, and whether it is a repeat."""
+    repeats = find_repeats([find_caller_of(one) for one in calls], horizon_micros)
+    return [(one, position in repeats) for position, one in enumerate(calls)]
 
 
 def seen_from(*logs: bytes) -> SeenMessages:

@@ -555,6 +555,19 @@ def test_other_calls_name_the_caller_in_the_context(call_type: CallType) -> None
     assert call.email == "ann@x.io"
 
 
+@pytest.mark.parametrize("name", [b"traits", b"tr\\u0061its"])
+def test_an_email_of_the_context_that_is_not_the_callers_is_remembered(name: bytes) -> None:
+    payload = b'{"type":"identify","userId":"u","traits":%s,"context":{"' + name + b'":{"email":" Bo@X.io"}}}'
+
+    for traits, emails in (
+        (b"{}", ("bo@x.io", None)),
+        (b'{"email":"bo@x.io"}', ("bo@x.io", None)),
+        (b'{"email":"ann@x.io"}', ("ann@x.io", "bo@x.io")),
+    ):
+        call = parse(payload % traits)
+        assert (call.email, call.context_email) == emails
+
+
 def test_the_email_of_a_group_is_not_the_callers() -> None:
     assert parse(sent("group", traits={"email": "office@acme.io"})).email is None
 

@@ -40,7 +40,7 @@ def pick(context: object, path: tuple[str, ...]) -> object:
 
 
 def columns_of(context: object) -> dict[str, str]:
-    values, _ = read_context(json.dumps(context))
+    values = read_context(json.dumps(context)).values
     return {column: value for column, value in zip(CONTEXT_COLUMNS, values, strict=True) if value is not None}
 
 
@@ -58,7 +58,7 @@ def test_every_text_is_in_its_column_and_every_other_value_is_a_misfit(
     context = {**FULL, **over} | odd if over else odd
     sent = {column: pick(context, path) for column, path in PATHS.items()}
 
-    _, misfits = read_context(json.dumps(context))
+    misfits = read_context(json.dumps(context)).misfits
 
     assert columns_of(context) == {column: value for column, value in sent.items() if isinstance(value, str)}
     assert misfits == sum(value is not None and not isinstance(value, str) for value in sent.values())
@@ -70,7 +70,7 @@ def test_a_full_context_fills_every_column() -> None:
 
 
 def test_an_empty_context_fills_none() -> None:
-    assert read_context("{}") == ((None,) * len(CONTEXT_COLUMNS), 0)
+    assert read_context("{}") == ((None,) * len(CONTEXT_COLUMNS), 0, False)
 
 
 @pytest.mark.parametrize("table", ["activities", "identifies", "group_identifies"])
@@ -84,10 +84,10 @@ def test_one_odd_value_does_not_cost_the_others() -> None:
     context = {"ip": 5, "locale": "de-DE", "page": {"path": "/", "title": 7}, "app": "none", "big": [10**400]}
 
     assert columns_of(context) == {"context_locale": "de-DE", "context_page_path": "/"}
-    assert read_context(json.dumps(context))[1] == 2
+    assert read_context(json.dumps(context)).misfits == 2
 
 
 def test_a_number_that_no_double_holds_does_no_harm() -> None:
-    values, _ = read_context('{"ip":1e999,"locale":"de-DE"}')
+    values = read_context('{"ip":1e999,"locale":"de-DE"}').values
 
     assert "de-DE" in values

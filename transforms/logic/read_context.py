@@ -4,7 +4,7 @@ https://segment.com/docs/connections/spec/common/#context.
 """
 
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -56,7 +56,7 @@ class _Traits(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Context(msgspec.Struct):
-    """Only what has a column. Each part that a context lacks is the empty one, shared."""
+    """Only what has a column, and Engage's part. Each part that a context lacks is the empty one, shared."""
 
     ip: str | None = None
     userAgent: str | None = None  # noqa: N815 - the wire's own name
@@ -69,6 +69,18 @@ class _Context(msgspec.Struct):
     device: _Device = _Device()
     os: _Os = _Os()
     traits: _Traits = _Traits()
+    personas: msgspec.Raw | None = None
+
+
+class ContextColumns(NamedTuple):
+    """What a context gives."""
+
+    values: tuple[str | None, ...]
+    """Those of CONTEXT_COLUMNS."""
+    misfits: int
+    """How many values are there but are no text."""
+    has_personas: bool
+    """Whether Engage's part is there."""
 
 
 _PATHS: dict[str, str] = {
@@ -107,15 +119,16 @@ _DECODER = msgspec.json.Decoder(_Context)
 _VALUES = attrgetter(*_PATHS.values())
 
 
-def read_context(context: str) -> tuple[tuple[str | None, ...], int]:
-    """The values of CONTEXT_COLUMNS, and how many are there in `context` (a JSON object) but are no text."""
+def read_context(context: str) -> ContextColumns:
+    """The columns of `context`, a JSON object."""
     try:
-        return _VALUES(_DECODER.decode(context)), 0
+        decoded = _DECODER.decode(context)
     except msgspec.ValidationError:
         return _read_by_path(decode_object(context))
+    return ContextColumns(_VALUES(decoded), 0, decoded.personas is not None)
 
 
-def _read_by_path(context: dict[str, Any]) -> tuple[tuple[str | None, ...], int]:
+def _read_by_path(context: dict[str, Any]) -> ContextColumns:
     values: list[str | None] = []
     misfits = 0
     for path in _PATHS.values():
@@ -124,4 +137,4 @@ def _read_by_path(context: dict[str, Any]) -> tuple[tuple[str | None, ...], int]
             value = value.get(key) if isinstance(value, dict) else None
         misfits += value is not None and not isinstance(value, str)
         values.append(value if isinstance(value, str) else None)
-    return tuple(values), misfits
+    return ContextColumns(tuple(values), misfits, "personas" in context)

@@ -20,7 +20,7 @@ from transforms.logic.snake_case import snake_case
 # and bytes travel as base64, a third longer. Pub/Sub's messages have up to 10 MB.
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
 
-FACT_TABLES = {
+FACT_TABLES: dict[str, str] = {
     CallType.TRACK: "activities",
     CallType.PAGE: "activities",
     CallType.SCREEN: "activities",
@@ -73,7 +73,7 @@ class ShapedCall(NamedTuple):
 
 def shape_call(call: SegmentCall) -> ShapedCall:
     """The rows of a call whose caller has been resolved."""
-    table = FACT_TABLES[CallType(call.type)]
+    table = FACT_TABLES[call.type]
     head, caller = _read_call(call), _read_caller(call)
     if table == "erasure_requests":
         return ShapedCall(table, head + caller, None, 0)
@@ -82,8 +82,8 @@ def shape_call(call: SegmentCall) -> ShapedCall:
         return ShapedCall(table, row, None, 0)
     if table == "aliases":
         return ShapedCall(table, (*head, call.previous_id, *caller, call.context), None, 0)
-    context, misfits = read_context(call.context)
-    membership = _shape_membership(call) if '"personas"' in call.context else None
+    context, misfits, has_personas = read_context(call.context)
+    membership = _shape_membership(call) if has_personas else None
     if table == "activities":
         event = None if call.event is None else snake_case(call.event) or call.event
         about = (call.type, event, call.event, call.name, call.category, call.group_id)
