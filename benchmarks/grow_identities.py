@@ -61,7 +61,7 @@ def grow_identities(
 ) -> GrowthReport:
     """Measure them all. Raises `PersonsDiffer`."""
     # A local run's settings for this process, above all how rarely Python looks for garbage cycles.
-    make_options([], build_pipeline_parser(), streaming=True)
+    make_options([], build_pipeline_parser(), input_files=None)
     measure_growth(shapes[0], min(1_000, *sizes), 1)  # imports and caches
     growths = []
     for shape in shapes:

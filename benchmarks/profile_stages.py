@@ -41,7 +41,7 @@ def profile_stages(
     apply: Callable[[beam.Pipeline, str, str], None], source: Path, output: Path
 ) -> tuple[float, dict[str, float]]:
     """Seconds of the whole run, and of each of the pipeline's steps."""
-    options = make_options([], build_parser(), streaming=False)
+    options = make_options(["--direct_num_workers=1"], build_parser(), input_files=str(source))
     started = time.perf_counter()
     pipeline: Any = beam.Pipeline(options=options)
     apply(pipeline, str(source), str(output))

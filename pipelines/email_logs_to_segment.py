@@ -110,7 +110,7 @@ def run(argv: Sequence[str]) -> int:
     """Parse the command line, check the world, run the pipeline; the exit code."""
     try:
         settings, beam_flags = parse_email_settings(argv)
-        options = make_options(beam_flags, build_parser(), streaming=settings.input_subscription is not None)
+        options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
         check_email_world(settings, is_local(options))
         pipeline = beam.Pipeline(options=options)
         write(build(read(pipeline, settings), settings), settings)

@@ -2,10 +2,13 @@
 
 import gzip
 import io
+import os
+import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -31,16 +34,38 @@ class UnreadableFileError(Exception):
 
 
 class BytesRead:
-    """How much of the input files this process has read; what a progress bar shows."""
+    """How much of the input files this run has read; what a progress bar shows."""
+
+    # Where several worker processes write down what they read: a file, 8 bytes a count.
+    _SHARED = "SEGMENT_WAREHOUSE_BYTES_READ"
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.total = 0
+        self._own = 0
+        self._file: Any = None
+
+    def share(self) -> None:
+        """From now on count what worker processes read: those that this process starts later."""
+        self._file = tempfile.NamedTemporaryFile(prefix="bytes_read_", buffering=0)  # noqa: SIM115 - as long as the run
+        os.environ[self._SHARED] = self._file.name
 
     def add(self, count: int) -> None:
         """Count what was read."""
         with self._lock:
-            self.total += count
+            if self._file is None and self._SHARED in os.environ:
+                self._file = open(os.environ[self._SHARED], "ab", buffering=0)  # noqa: SIM115 - as long as the worker
+            if self._file is None:
+                self._own += count
+            else:
+                self._file.write(count.to_bytes(8))
+
+    @property
+    def total(self) -> int:
+        """All that was counted."""
+        if self._SHARED not in os.environ:
+            return self._own
+        counts = Path(os.environ[self._SHARED]).read_bytes()
+        return self._own + sum(int.from_bytes(counts[at : at + 8]) for at in range(0, len(counts), 8))
 
 
 BYTES_READ = BytesRead()

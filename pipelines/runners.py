@@ -5,19 +5,24 @@ should not depend on that, so bounded input goes to the FnApiRunner and Pub/Sub 
 that the switch falls back to. Every other runner gets what it is given.
 """
 
-import gc
 import logging
+import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options import pipeline_options
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
 
 from pipelines.local_streaming import prepare_streaming
+from pipelines.read import BYTES_READ
 from pipelines.usage import UsageError, suggest_flag
+
+# A worker process takes some 2 s to start, and an input of this size as long to work through.
+BYTES_A_WORKER = 64 * 1024 * 1024
 
 _LOCAL = ("", "DirectRunner")
 FNAPI_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -25,22 +30,26 @@ STREAMING_RUNNER = "BundleBasedDirectRunner"
 
 
 def make_options(
-    beam_flags: Sequence[str], ours: ArgumentParser, *, streaming: bool, window_seconds: float = 0
+    beam_flags: Sequence[str], ours: ArgumentParser, *, input_files: str | None, window_seconds: float = 0
 ) -> PipelineOptions:
     """The pipeline's options, from the flags that are not ours. `window_seconds`: of the windows of a stream, if any.
+
+    `input_files`: their pattern; without it the input is a stream.
 
     Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it.
     """
     _refuse_unknown(beam_flags, ours)
+    streaming = input_files is None
     options = PipelineOptions(list(beam_flags), streaming=streaming)
     standard = options.view_as(StandardOptions)
     if (standard.runner or "") in _LOCAL:
         standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
-        if streaming:
+        if input_files is None:
             prepare_streaming(window_seconds)
+        elif not any(flag.startswith("--direct_") for flag in beam_flags):
+            _spread_over_cores(options.view_as(DirectOptions), input_files)
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
-        _relax_garbage_collection()
         _quieten_logs()
     else:
         _check_runner(standard.runner)
@@ -88,10 +97,17 @@ def _all_subclasses(cls: Any) -> list[Any]:
     return found
 
 
-def _relax_garbage_collection() -> None:
-    """Look for cycles rarely: calls and rows form none, and looking through millions of them took half of the run."""
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
+def _spread_over_cores(direct: DirectOptions, pattern: str) -> None:
+    """Give large files a worker process a core; a small input would end before they had started."""
+    try:
+        size = sum(file.size_in_bytes for file in FileSystems.match([pattern])[0].metadata_list)
+    except Exception:  # whatever is wrong with the files, `check_world` will say it
+        return
+    workers = min(os.cpu_count() or 1, size // BYTES_A_WORKER)
+    if workers > 1:
+        direct.direct_num_workers = workers
+        direct.direct_running_mode = "multi_processing"
+        BYTES_READ.share()
 
 
 def _quieten_logs() -> None:

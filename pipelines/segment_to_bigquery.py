@@ -146,7 +146,7 @@ def run(argv: Sequence[str]) -> int:
         options = make_options(
             beam_flags,
             build_parser(),
-            streaming=settings.input_subscription is not None,
+            input_files=settings.input_files,
             window_seconds=settings.window_seconds,
         )
         use_emulators(settings.output_dataset)

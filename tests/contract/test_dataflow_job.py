@@ -35,7 +35,7 @@ LAUNCH = [
 
 def build_pipeline(argv: list[str]) -> tuple[beam.Pipeline, PipelineOptions]:
     settings, beam_flags = parse_settings(argv)
-    options = make_options(beam_flags, build_parser(), streaming=settings.input_subscription is not None)
+    options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
     pipeline = beam.Pipeline(options=options)
     write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     return pipeline, options
@@ -95,7 +95,7 @@ def test_state_is_keyed_by_a_fast_and_deterministic_coder(job: Any) -> None:
 
 def test_the_pipelines_set_the_options_that_they_need() -> None:
     settings, beam_flags = parse_settings(LAUNCH)
-    options = make_options(beam_flags, build_parser(), streaming=settings.input_subscription is not None)
+    options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
 
     assert options.view_as(StandardOptions).streaming
     assert not options.view_as(SetupOptions).save_main_session

@@ -40,7 +40,7 @@ FILES = ["--input_files", "gs://my-bucket/*.jsonl", "--identity_files", "gs://my
 
 def build_pipeline(argv: list[str]) -> beam.Pipeline:
     settings, beam_flags = parse_email_settings(argv)
-    options = make_options(beam_flags, build_parser(), streaming=settings.input_subscription is not None)
+    options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
     pipeline = beam.Pipeline(options=options)
     write(build(read(pipeline, settings), settings), settings)
     return pipeline
