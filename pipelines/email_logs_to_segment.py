@@ -20,7 +20,7 @@ from pipelines.preflight import check_email_world
 from pipelines.read import ReadFiles, ReadSubscription
 from pipelines.report import Reported, run_reported
 from pipelines.report_emails import describe_calls, read_outcomes
-from pipelines.runners import is_local, make_options
+from pipelines.runners import is_local, make_options, make_runner
 from pipelines.send_calls import SendCalls
 from pipelines.version import pipeline_version
 from pipelines.write_calls import CALLS_FOLDER, DEAD_LETTERS_FOLDER, PublishCalls, WriteCalls, WriteDeadLetters
@@ -112,7 +112,7 @@ def run(argv: Sequence[str]) -> int:
         settings, beam_flags = parse_email_settings(argv)
         options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
         check_email_world(settings, is_local(options))
-        pipeline = beam.Pipeline(options=options)
+        pipeline = beam.Pipeline(make_runner(options), options)
         write(build(read(pipeline, settings), settings), settings)
     except UsageError as error:
         fail(PROGRAM, error)

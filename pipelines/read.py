@@ -2,13 +2,9 @@
 
 import gzip
 import io
-import os
-import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -19,6 +15,7 @@ from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+from pipelines.bytes_read import BYTES_READ
 from schemas.messages import Message, MessageBlock
 
 # A block is one element: large enough that the cost of an element disappears, small enough to spread over workers and
@@ -31,44 +28,6 @@ _BOM = b"\xef\xbb\xbf"
 
 class UnreadableFileError(Exception):
     """A file cannot be read, or not to its end; says which and why."""
-
-
-class BytesRead:
-    """How much of the input files this run has read; what a progress bar shows."""
-
-    # Where several worker processes write down what they read: a file, 8 bytes a count.
-    _SHARED = "SEGMENT_WAREHOUSE_BYTES_READ"
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._own = 0
-        self._file: Any = None
-
-    def share(self) -> None:
-        """From now on count what worker processes read: those that this process starts later."""
-        self._file = tempfile.NamedTemporaryFile(prefix="bytes_read_", buffering=0)  # noqa: SIM115 - as long as the run
-        os.environ[self._SHARED] = self._file.name
-
-    def add(self, count: int) -> None:
-        """Count what was read."""
-        with self._lock:
-            if self._file is None and self._SHARED in os.environ:
-                self._file = open(os.environ[self._SHARED], "ab", buffering=0)  # noqa: SIM115 - as long as the worker
-            if self._file is None:
-                self._own += count
-            else:
-                self._file.write(count.to_bytes(8))
-
-    @property
-    def total(self) -> int:
-        """All that was counted."""
-        if self._SHARED not in os.environ:
-            return self._own
-        counts = Path(os.environ[self._SHARED]).read_bytes()
-        return self._own + sum(int.from_bytes(counts[at : at + 8]) for at in range(0, len(counts), 8))
-
-
-BYTES_READ = BytesRead()
 
 
 class ReadFiles(beam.PTransform):

@@ -1,6 +1,7 @@
 """What a local run tells the person who started it: progress while it runs, a summary at the end."""
 
 import logging
+import re
 import sys
 import threading
 import time
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.table import Table
 
-from pipelines.read import BYTES_READ, UnreadableFileError
+from pipelines.bytes_read import BYTES_READ
+from pipelines.read import UnreadableFileError
 from pipelines.segment_api import SegmentUnreachableError
 from pipelines.write_key import NoWriteKeyError
 from transforms.rejection_limit import MostlyRejectedError
@@ -43,13 +45,24 @@ def find_expected(error: BaseException | None) -> BaseException | None:
     """The error as it was raised, if it needs no stack to be understood; None if it does.
 
     Beam raises errors anew with the name of the step, a Ctrl-C even as a RuntimeError: the first of the chain counts.
+    What a worker process raised comes as the text of its traceback.
     """
-    found = None
+    found: BaseException | None = None
     while error is not None:
         if isinstance(error, _EXPECTED):
             found = error
+        elif isinstance(error, RuntimeError):
+            found = _find_told(str(error)) or found
         error = error.__cause__ or error.__context__
     return found
+
+
+def _find_told(traceback: str) -> BaseException | None:
+    for kind in _EXPECTED:
+        told = re.search(rf"^{kind.__module__}\.{kind.__qualname__}: (.*)", traceback, re.MULTILINE)
+        if told is not None:
+            return kind(told[1])
+    return None
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
@@ -83,6 +96,8 @@ def run_reported(pipeline: Any, about: Reported, local: bool, complete: Callable
             report.finish(result)
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        BYTES_READ.unshare()
     return 0
 
 

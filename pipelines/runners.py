@@ -6,23 +6,18 @@ that the switch falls back to. Every other runner gets what it is given.
 """
 
 import logging
-import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
 
 from pipelines.local_streaming import prepare_streaming
-from pipelines.read import BYTES_READ
+from pipelines.local_workers import count_workers, make_runner_with_workers
 from pipelines.usage import UsageError, suggest_flag
-
-# A worker process takes some 2 s to start, and an input of this size as long to work through.
-BYTES_A_WORKER = 64 * 1024 * 1024
 
 _LOCAL = ("", "DirectRunner")
 FNAPI_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -46,8 +41,8 @@ def make_options(
         standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
         if input_files is None:
             prepare_streaming(window_seconds)
-        elif not any(flag.startswith("--direct_") for flag in beam_flags):
-            _spread_over_cores(options.view_as(DirectOptions), input_files)
+        elif not any(flag.startswith("--direct_num_workers") for flag in beam_flags):
+            options.view_as(DirectOptions).direct_num_workers = count_workers(input_files)
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
         _quieten_logs()
@@ -56,6 +51,15 @@ def make_options(
     # Functions travel by reference: workers have our packages, and nothing of the main session.
     options.view_as(SetupOptions).save_main_session = False
     return options
+
+
+def make_runner(options: PipelineOptions) -> Any:
+    """The runner for these options if it is more than a name: the FnApiRunner with worker processes. Else None."""
+    direct = options.view_as(DirectOptions)
+    is_alone = direct.direct_num_workers == 1 or direct.direct_running_mode != "in_memory"
+    if options.view_as(StandardOptions).runner != FNAPI_RUNNER or is_alone:
+        return None
+    return make_runner_with_workers()
 
 
 def is_local(options: PipelineOptions) -> bool:
@@ -97,19 +101,8 @@ def _all_subclasses(cls: Any) -> list[Any]:
     return found
 
 
-def _spread_over_cores(direct: DirectOptions, pattern: str) -> None:
-    """Give large files a worker process a core; a small input would end before they had started."""
-    try:
-        size = sum(file.size_in_bytes for file in FileSystems.match([pattern])[0].metadata_list)
-    except Exception:  # whatever is wrong with the files, `check_world` will say it
-        return
-    workers = min(os.cpu_count() or 1, size // BYTES_A_WORKER)
-    if workers > 1:
-        direct.direct_num_workers = workers
-        direct.direct_running_mode = "multi_processing"
-        BYTES_READ.share()
-
-
 def _quieten_logs() -> None:
     """Beam's own news of a local run is for Beam's developers; warnings of ours and errors stay."""
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # What worker processes log, as one long line each; errors come back as errors, warnings of ours they print.
+    logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.CRITICAL)

@@ -24,7 +24,7 @@ from pipelines.read_persons import ReadWarehousePersons
 from pipelines.read_suppressions import AddSuppressions
 from pipelines.report import Reported, run_reported
 from pipelines.report_calls import describe_persons, read_outcomes
-from pipelines.runners import is_local, make_options
+from pipelines.runners import is_local, make_options, make_runner
 from pipelines.version import pipeline_version
 from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, FailIfRefused, WriteBigQuery
 from pipelines.write_dead_letters import PublishDeadLetters
@@ -151,7 +151,7 @@ def run(argv: Sequence[str]) -> int:
         )
         use_emulators(settings.output_dataset)
         check_world(settings)
-        pipeline = beam.Pipeline(options=options)
+        pipeline = beam.Pipeline(make_runner(options), options)
         write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     except UsageError as error:
         fail(PROGRAM, error)
