@@ -31,6 +31,7 @@ def make_options(
 
     Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it.
     """
+    gc.enable()
     _refuse_unknown(beam_flags, ours)
     options = PipelineOptions(list(beam_flags), streaming=streaming)
     standard = options.view_as(StandardOptions)
