@@ -19,10 +19,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if files or os.environ.get("UPDATE_GOLDEN") else None
 
 
+def pytest_collection() -> None:
+    """What is imported now stays to the end: looking through it for cycles, now and later, took a sixth of the time."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """What is imported by now stays to the end: looking through it for cycles took an eighth of all time."""
-    gc.collect()
+    """See `pytest_collection`."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

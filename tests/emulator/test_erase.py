@@ -102,14 +102,14 @@ def feed(dataset: str, folder: Path, *lines: bytes, workspace_id: str = "default
 
 
 @pytest.fixture(scope="module")
-def people_once(running_bigquery: RunningBigquery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def people_once(running_bigquery: RunningBigquery, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A dataset in which Ann and Bob have rows in every table, and Ann's namesake has some in another workspace."""
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery.host)
         changed.setattr(google.auth, "default", google.auth.default)  # a local run changes it
         with closing(bigquery_client(PROJECT)) as client:
             write_people(client, f"{PROJECT}.people", tmp_path_factory.mktemp("people"))
-    yield f"{PROJECT}.people"
+    return f"{PROJECT}.people"
 
 
 @pytest.fixture
