@@ -9,9 +9,6 @@ import pytest
 
 from tests.factories import line_of
 
-# Measured: 1.15 and 1.05.
-MOST_TIMES_BEAM = 1.35
-
 CALLS = [line_of("track", messageId=str(number)) for number in range(10)]
 LOGS = [
     b'{"log_id":"%d","event":"opened","at":"2026-03-01T09:00:00Z","email":"ann@example.com","email_id":"welcome"}'
@@ -22,19 +19,25 @@ LOGS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("pipeline", "lines"), [("segment_to_bigquery", CALLS), ("email_logs_to_segment", LOGS)], ids=["calls", "emails"]
+    ("pipeline", "lines", "most"),
+    # measured: 1.15 and 1.05
+    [("segment_to_bigquery", CALLS, 1.3), ("email_logs_to_segment", LOGS, 1.2)],
+    ids=["calls", "emails"],
 )
-def test_ten_lines_take_little_more_than_importing_beam(pipeline: str, lines: list[bytes], tmp_path: Path) -> None:
-    """Both in one round, by the CPU's time; of some rounds the best: a busy machine only slows one down."""
+def test_ten_lines_take_little_more_than_importing_beam(
+    pipeline: str, lines: list[bytes], most: float, tmp_path: Path
+) -> None:
+    """By the CPU's time, of some rounds the best: a busy machine only slows one down, both of them."""
     path = tmp_path / "ten.jsonl"
     path.write_bytes(b"\n".join(lines))
     job = ["-m", f"pipelines.{pipeline}", "--input_files", str(path), "--output_dir"]
-    ratios: list[float] = []
-    while not ratios or (min(ratios) > MOST_TIMES_BEAM and len(ratios) < 5):
-        beam = cpu_seconds("-c", "import apache_beam")
-        ratios.append(cpu_seconds(*job, str(tmp_path / f"out-{len(ratios)}")) / beam)
+    imports: list[float] = []
+    jobs: list[float] = []
+    while len(jobs) < 3 or (min(jobs) > most * min(imports) and len(jobs) < 8):
+        imports.append(cpu_seconds("-c", "import apache_beam"))
+        jobs.append(cpu_seconds(*job, str(tmp_path / f"out-{len(jobs)}")))
 
-    assert min(ratios) <= MOST_TIMES_BEAM, ratios
+    assert min(jobs) <= most * min(imports)
 
 
 def cpu_seconds(*argv: str) -> float:
