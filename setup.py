@@ -36,6 +36,6 @@ setup(
             "numpy",
             "segment-analytics-python==2.4.0",
         ],
-        "test": ["build", "hypothesis", "mypy", "orjson", "pytest", "ruff", "wheel"],
+        "test": ["build", "hypothesis", "mypy", "orjson", "pytest", "pytest-xdist", "ruff", "wheel"],
     },
 )

@@ -33,6 +33,7 @@ def make_options(
 
     Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it.
     """
+    gc.enable()
     _refuse_unknown(beam_flags, ours)
     streaming = input_files is None
     options = PipelineOptions(list(beam_flags), streaming=streaming)

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import gc
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -72,11 +73,16 @@ def add_max_rejected_percent(rules: Any, default: float, what: str) -> None:
 
 
 def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None:
-    """Show the help, or refuse a flag, by `parse`: called before Beam is imported, which takes two seconds."""
+    """Show the help, or refuse a flag, by `parse`: called before Beam is imported, which takes two seconds.
+
+    `make_options` switches the garbage collector on again: what is imported stays, and looking through it over and over
+    for what does not takes a fifth of the import.
+    """
     try:
         parse(sys.argv[1:])
     except UsageError as error:
         fail(program, error)
+    gc.disable()
 
 
 def fail(program: str, error: UsageError) -> NoReturn:

@@ -1,5 +1,6 @@
 """Jobs as they would be sent to Dataflow: all is real but the credentials and the request itself."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,10 +37,19 @@ def no_cloud() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_build_at_a_time() -> Iterator[None]:
+    """What is shipped is built in the source tree itself, where tests in other processes may want to build, too."""
+    with (Path(__file__).parents[2] / "setup.py").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def launch(pipeline: beam.Pipeline) -> Any:
     """The job that running the pipeline would create."""
     jobs: list[Any] = []
     with (
+        one_build_at_a_time(),
         mock.patch.object(apiclient.DataflowApplicationClient, "__init__", return_value=None),
         mock.patch.object(apiclient.DataflowApplicationClient, "create_job", side_effect=jobs.append),
     ):

@@ -422,7 +422,10 @@ def requests_headers(headers: dict[str, str]) -> Any:
     return CaseInsensitiveDict(headers)
 
 
-@pytest.mark.parametrize("text", ["0", "7", "86400", "-5", "soon", formatdate(time.time() + 3_000, usegmt=True)])
+@pytest.mark.parametrize(
+    "text",
+    ["0", "7", "86400", "-5", "soon", pytest.param(formatdate(time.time() + 3_000, usegmt=True), id="a date to come")],
+)
 def test_the_servers_wish_is_read_as_segments_own_library_does(text: str) -> None:
     theirs = sdk.parse_retry_after(SimpleNamespace(headers={"Retry-After": text})) or 0
 
@@ -644,9 +647,9 @@ def test_segments_words_are_cut_and_can_always_be_written() -> None:
 
     assert len(words) == 200
     assert words.encode()
-    started = time.monotonic()
+    started = time.process_time()
     quote_answer(b"x" * 64 * 1024, [call(1)])
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_words_about_what_is_no_json_are_left_out() -> None:
