@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import Any
 
+import grpc
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -46,6 +47,8 @@ def _interrupt(*_: Any) -> None:
 
 
 def _end_run(failed: threading.ExceptHookArgs) -> None:
+    if isinstance(failed.exc_value, grpc.RpcError):  # a connection to a worker that has ended
+        return
     if failed.thread is None or failed.thread.name != "run_worker":
         threading.__excepthook__(failed)
         return

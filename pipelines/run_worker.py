@@ -1,4 +1,4 @@
-"""A worker process of a local run, started by pipelines/local_workers.py: Beam's own, quiet about what the run tells."""
+"""A worker process of a local run, started by pipelines/local_workers.py: Beam's own, quiet about what the run says."""
 
 import logging
 import os

@@ -5,6 +5,7 @@ should not depend on that, so bounded input goes to the FnApiRunner and Pub/Sub 
 that the switch falls back to. Every other runner gets what it is given.
 """
 
+import gc
 import logging
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def make_options(
 
     Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it.
     """
-    gc.enable()
+    gc.enable()  # `answer_early` switched it off
     _refuse_unknown(beam_flags, ours)
     streaming = input_files is None
     options = PipelineOptions(list(beam_flags), streaming=streaming)
