@@ -33,7 +33,8 @@ def count_workers(pattern: str) -> int:
 def make_runner_with_workers() -> FnApiRunner:
     """The FnApiRunner with worker processes (pipelines/run_worker.py) instead of one inside this process."""
     BYTES_READ.share()
-    signal.signal(signal.SIGINT, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
+        signal.signal(signal.SIGINT, _interrupt)
     threading.excepthook = _end_run
     # Ctrl-C reaches every process of a terminal; the run ends its workers itself.
     command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m pipelines.run_worker {os.getpid()}"

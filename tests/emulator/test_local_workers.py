@@ -1,0 +1,119 @@
+"""A local run over several worker processes: the same tables, the same words for faults, and nothing left behind."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from benchmarks.generate_calls import generate_calls
+from pipelines.local_workers import BYTES_A_WORKER, count_workers
+from tests.emulator.programs import line, start_program
+
+TABLES = ("activities", "identifies", "group_identifies", "aliases", "audience_memberships", "identities", "counts")
+TWO = "--direct_num_workers=2"
+
+
+@pytest.mark.parametrize(("blocks", "workers"), [(0, 1), (1, 1), (2, 2), (3, 3), (99, 4)])
+def test_a_large_input_gets_a_worker_a_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    for number, size in enumerate((BYTES_A_WORKER, blocks * BYTES_A_WORKER - BYTES_A_WORKER)):
+        with (tmp_path / f"{number}.jsonl").open("wb") as file:
+            file.truncate(max(size, 0))
+
+    assert count_workers(str(tmp_path / "*.jsonl")) == workers
+    assert count_workers(str(tmp_path / "none.jsonl")) == 1
+    assert count_workers("unknown://bucket/*") == 1
+
+
+def finish(*flags: str) -> tuple[int, str]:
+    """The exit code and stderr of a run that ends by itself."""
+    command = [sys.executable, "-m", "pipelines.segment_to_bigquery", *flags]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stderr
+
+
+def rows_of(folder: Path, table: str) -> list[tuple[object, ...]]:
+    if table == "counts":  # several rows may stand for one minute
+        query = "SELECT * EXCLUDE count, SUM(count) FROM read_parquet(?) GROUP BY ALL"
+    else:
+        query = "SELECT * FROM read_parquet(?)"
+    return sorted(duckdb.execute(query, [f"{folder / table}/*.parquet"]).fetchall(), key=repr)
+
+
+@pytest.mark.slow
+def test_two_workers_write_what_one_writes(tmp_path: Path) -> None:
+    calls = tmp_path / "calls.jsonl"
+    generate_calls(calls, 20_000, seed=7)  # 22 MB: six blocks
+
+    for name, workers in (("one", "--direct_num_workers=1"), ("two", TWO)):
+        exit_code, said = finish("--input_files", str(calls), "--output_dir", str(tmp_path / name), workers)
+        assert exit_code == 0, said
+        assert f"{20_000:,} messages" in said
+
+    for table in TABLES:
+        assert rows_of(tmp_path / "two", table) == rows_of(tmp_path / "one", table), table
+
+
+@pytest.mark.slow
+def test_what_a_worker_cannot_read_is_told_in_one_line(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(line("m1") * 100)[:-30])
+
+    exit_code, said = finish("--input_files", f"{tmp_path}/*.gz", "--output_dir", str(tmp_path / "out"), TWO)
+
+    assert exit_code == 1
+    assert len(said.splitlines()) == 1
+    assert f"{tmp_path}/" in said
+    assert "cannot be read: " in said
+
+
+def start_endless(tmp_path: Path) -> list[str]:
+    """Flags of a run that reads for minutes: a pipe nobody writes to."""
+    for name in ("a", "b"):
+        os.mkfifo(tmp_path / f"{name}.jsonl.gz")
+    return ["--input_files", f"{tmp_path}/*.gz", "--output_dir", str(tmp_path / "out"), TWO]
+
+
+def workers_of(run: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-f", f"pipelines.run_worker {run}$"], capture_output=True, text=True)
+    return [int(process) for process in found.stdout.split()]
+
+
+def wait_for_workers(run: int, count: int) -> list[int]:
+    for _ in range(300):
+        if len(workers_of(run)) == count:
+            return workers_of(run)
+        time.sleep(0.1)
+    raise AssertionError(f"{workers_of(run)} are not {count} workers")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)
+def test_workers_end_with_their_run(tmp_path: Path, end: signal.Signals) -> None:
+    with start_program(*start_endless(tmp_path)) as run:
+        wait_for_workers(run.pid, 2)
+        time.sleep(1)
+        run.send_signal(end)
+
+        assert run.wait(timeout=20) in (130, -end.value)
+        wait_for_workers(run.pid, 0)
+
+
+@pytest.mark.slow
+def test_a_run_does_not_wait_for_a_worker_that_was_killed(tmp_path: Path) -> None:
+    with start_program(*start_endless(tmp_path)) as run:
+        first, _ = wait_for_workers(run.pid, 2)
+        os.kill(first, signal.SIGKILL)
+        _, said = run.communicate(timeout=20)
+
+        assert run.returncode == 1
+        assert "exited with return code -9. If it was killed for lack of memory" in said
+        wait_for_workers(run.pid, 0)
