@@ -23,8 +23,14 @@ from transforms.logic.find_recipients import (
     settle_updates,
     update_node,
 )
+from transforms.pack_blocks import PackBlocks, Unpacker
 
 MICROS_A_SECOND = 1_000_000
+
+# A shard may have the lines of a whole file; what travels as one element must stay small.
+LINES_A_BLOCK = 10_000
+
+_LOG_BLOCKS = Unpacker(LogBlock)
 
 
 class FindRecipients(beam.PTransform):
@@ -53,7 +59,10 @@ class FindRecipients(beam.PTransform):
         found: PCollection
         if blocks.is_bounded:
             found = (
-                homes | "GatherHome" >> beam.GroupByKey() | "FindInFiles" >> beam.ParDo(_FindInFilesFn(self._shards))
+                homes
+                | "PackHome" >> PackBlocks()
+                | "GatherHome" >> beam.GroupByKey()
+                | "FindInFiles" >> beam.ParDo(_FindInFilesFn(self._shards))
             )
         else:
             find = _FindInStreamFn(self._shards, self._horizon_micros, self._ttl_micros)
@@ -81,13 +90,19 @@ class _FindInFilesFn(beam.DoFn):
         self._shards = shards
         self._repeats = Metrics.counter("find_recipients", "duplicates")
 
-    def process(self, group: tuple[int, Iterable[LogBlock]]) -> Iterator[tuple[int, PersonBlock]]:
-        blocks = list(group[1])
-        persons, users = settle_updates(update for block in blocks for update in block.updates)
-        lines, repeats = drop_repeated_lines([line for block in blocks for line in block.lines])
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, PersonBlock]]:
+        everything = LogBlock([], [])
+        for packed in group[1]:
+            block = _LOG_BLOCKS.unpack(packed)
+            everything.lines += block.lines
+            everything.updates += block.updates
+        persons, users = settle_updates(everything.updates)
+        lines, repeats = drop_repeated_lines(everything.lines)
         set_persons(lines, persons)
         self._repeats.inc(repeats)
-        yield from _spread_persons(PersonBlock(lines, users), self._shards)
+        yield from _spread_persons(PersonBlock([], users), self._shards)
+        for start in range(0, len(lines), LINES_A_BLOCK):
+            yield from _spread_persons(PersonBlock(lines[start : start + LINES_A_BLOCK]), self._shards)
 
 
 def _rebuild_book(log: Iterable[bytes]) -> AddressBook:

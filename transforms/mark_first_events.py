@@ -14,11 +14,14 @@ from schemas.email_calls import EmailCallBlock
 from schemas.email_histories import PersonBlock
 from transforms.cached_log import LogCache
 from transforms.logic.mark_first_events import PersonHistories
+from transforms.pack_blocks import PackBlocks, Unpacker
 
 MICROS_A_SECOND = 1_000_000
 
 # Few enough that the next steps work on memory that is still in the processor's cache.
 CALLS_A_BLOCK = 2000
+
+_PERSON_BLOCKS = Unpacker(PersonBlock)
 
 
 class MarkFirstEvents(beam.PTransform):
@@ -38,7 +41,12 @@ class MarkFirstEvents(beam.PTransform):
         calls: PCollection
         if blocks.is_bounded:
             fn = _MarkInFilesFn(self._implied_open_on_click)
-            calls = blocks | "GatherPersons" >> beam.GroupByKey() | "MarkInFiles" >> beam.ParDo(fn)
+            calls = (
+                blocks
+                | "PackPersons" >> PackBlocks()
+                | "GatherPersons" >> beam.GroupByKey()
+                | "MarkInFiles" >> beam.ParDo(fn)
+            )
         else:
             calls = blocks | "MarkInStream" >> beam.ParDo(
                 _MarkInStreamFn(self._implied_open_on_click, self._ttl_micros)
@@ -50,9 +58,10 @@ class _MarkInFilesFn(beam.DoFn):
     def __init__(self, implied_open_on_click: bool) -> None:
         self._implied_open_on_click = implied_open_on_click
 
-    def process(self, group: tuple[int, Iterable[PersonBlock]]) -> Iterator[EmailCallBlock]:
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[EmailCallBlock]:
         everything = PersonBlock([], [], [])
-        for block in group[1]:
+        for packed in group[1]:
+            block = _PERSON_BLOCKS.unpack(packed)
             everything.lines += block.lines
             everything.users += block.users
         calls = PersonHistories(implied_open_on_click=self._implied_open_on_click).advance(everything)

@@ -1286,3 +1286,11 @@ def test_what_only_describes_the_reader_is_cut() -> None:
     line = line_of(own(user_agent="x" * 40_000, ip="1" * 40_000))
 
     assert (len(line.user_agent or ""), len(line.ip or "")) == (1_000, 1_000)
+
+
+@pytest.mark.parametrize("payload", [b'{"event":"opened"}', b"[]", b"\xff", b"{"])
+def test_a_verdict_holds_nothing_of_what_was_being_read(payload: bytes) -> None:
+    """The frames of a traceback hold the verdict in turn: such cycles would keep whole blocks of messages."""
+    verdict = reject(payload)
+
+    assert (verdict.__traceback__, verdict.__context__) == (None, None)

@@ -28,6 +28,9 @@ _ONCE_AN_EMAIL = frozenset(
 )
 _OPENED = EmailEvent.OPENED.value
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""RFC 9562: the highest two bits of this digit of a UUID are 10."""
+
 
 class _Properties(msgspec.Struct, gc=False):
     """The ten, in the page's order: all of them in every event, null where there is nothing to say."""
@@ -79,12 +82,13 @@ def make_call(call: EmailCall) -> OutgoingCall:
     """The call as it is sent."""
     line, kind = call.line, call.kind
     message_id = derive_message_id(call)
-    made = _Call(_TYPES.get(kind, "track"), message_id, _EPOCH + timedelta(microseconds=call.at))
-    made.user_id = call.user_id
-    if call.user_id is None or kind == _IDENTIFY:
-        made.anonymous_id = line.person_id
-    if kind != _IDENTIFY:
-        made.context = _make_context(call)
+    made = _Call(
+        _TYPES.get(kind, "track"),
+        message_id,
+        _EPOCH + timedelta(0, 0, call.at),  # a keyword takes half as long again
+        call.user_id,
+        line.person_id if call.user_id is None or kind == _IDENTIFY else None,
+    )
     _FILL.get(kind, _fill_track)(made, call)
     return OutgoingCall(line.workspace_id, message_id, _ENCODER.encode(made))
 
@@ -95,18 +99,19 @@ def derive_message_id(call: EmailCall) -> str:
     What is derived goes by the person, the campaign run, the email and the link; what a log line says, by the line.
     """
     line, kind = call.line, call.kind
-    name: tuple[str | None, ...] = (line.log_id, line.email)
-    if kind == _UNIQUE_CLICK:
-        name = (line.person_id, line.campaign_run_id, line.email_id, line.email_link_url)
-    elif kind in _ONCE_AN_EMAIL:
-        name = (line.person_id, line.campaign_run_id, line.email_id)
+    name: tuple[str | None, ...]
+    if kind in _ONCE_AN_EMAIL:
+        name = kind, line.workspace_id, line.person_id, line.campaign_run_id, line.email_id
+    elif kind == _UNIQUE_CLICK:
+        name = kind, line.workspace_id, line.person_id, line.campaign_run_id, line.email_id, line.email_link_url
     elif kind == _IDENTIFY:
-        name = (line.person_id, call.user_id)
+        name = kind, line.workspace_id, line.person_id, call.user_id
     elif kind == _GROUP:
-        name = (line.person_id, line.account_id)
-    digest = sha1(_NAMESPACE + _ENCODER.encode((kind, line.workspace_id, *name)), usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(digest[16], 16) & 3]
-    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+        name = kind, line.workspace_id, line.person_id, line.account_id
+    else:
+        name = kind, line.workspace_id, line.log_id, line.email
+    digest = sha1(_NAMESPACE + _ENCODER.encode(name), usedforsecurity=False).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
 
 
 def _fill_track(made: _Call, call: EmailCall) -> None:
@@ -124,6 +129,12 @@ def _fill_track(made: _Call, call: EmailCall) -> None:
         call.is_unique_open,
         call.is_unique_click,
     )
+    made.context = context = _make_context(call)
+    if line.is_machine or call.is_implied_open:
+        made.context = context = context or _Context()
+        is_open = line.event == _OPENED
+        context.machine_open, context.bot_click = line.is_machine and is_open, line.is_machine and not is_open
+        context.implied_open = call.is_implied_open
 
 
 def _fill_page(made: _Call, call: EmailCall) -> None:
@@ -136,6 +147,7 @@ def _fill_page(made: _Call, call: EmailCall) -> None:
         campaign_run_id=line.campaign_run_id,
         campaign_name=line.campaign_name,
     )
+    made.context = _make_context(call)
     if url:
         made.context = made.context or _Context()
         made.context.page = url
@@ -144,6 +156,7 @@ def _fill_page(made: _Call, call: EmailCall) -> None:
 def _fill_group(made: _Call, call: EmailCall) -> None:
     made.group_id = call.line.account_id
     made.traits = _present(name=call.line.account_name)
+    made.context = _make_context(call)
 
 
 def _fill_identify(made: _Call, call: EmailCall) -> None:
@@ -159,17 +172,13 @@ _TYPES = {kind: kind for kind in _FILL}
 
 
 def _make_context(call: EmailCall) -> _Context | None:
-    """None if there is nothing to say."""
+    """What every call says of the one who asked; None if there is nothing to say."""
     line = call.line
-    is_track = call.kind not in _TYPES
-    traits = _EmailTrait(line.email) if call.user_id is None else None
-    is_machine = line.is_machine and is_track
-    if line.ip is None and line.user_agent is None and traits is None and not is_machine and not call.is_implied_open:
+    if call.user_id is None:
+        return _Context(line.ip, line.user_agent, _EmailTrait(line.email))
+    if line.ip is None and line.user_agent is None:
         return None
-    is_open = line.event == _OPENED
-    return _Context(
-        line.ip, line.user_agent, traits, is_machine and is_open, is_machine and not is_open, call.is_implied_open
-    )
+    return _Context(line.ip, line.user_agent)
 
 
 def _split_url(url: str | None) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Which opens and clicks are a person's first, and when a person is to be identified."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -27,6 +27,15 @@ _REPORTED_AS = {
     EmailEvent.UNSUBSCRIBED.value: EmailCallKind.EMAIL_UNSUBSCRIBED.value,
     EmailEvent.PAGE_VIEWED.value: EmailCallKind.PAGE.value,
 }
+
+
+# An enum's member is looked up anew each time; these are asked for each line.
+_OPENED = EmailEvent.OPENED.value
+_ENGAGEMENTS = frozenset({_OPENED, EmailEvent.CLICKED.value})
+_EMAIL_OPENED, _EMAIL_UNIQUE_OPENS = EmailCallKind.EMAIL_OPENED.value, EmailCallKind.EMAIL_UNIQUE_OPENS.value
+_LINK_CLICKED, _UNIQUE_LINK_CLICK = EmailCallKind.LINK_CLICKED.value, EmailCallKind.UNIQUE_LINK_CLICK.value
+_REWARD = EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN.value
+_GROUP, _IDENTIFY = EmailCallKind.GROUP.value, EmailCallKind.IDENTIFY.value
 
 
 class _Person(msgspec.Struct, array_like=True):
@@ -75,6 +84,8 @@ class PersonHistories:
         self._persons: dict[tuple[str, str], _Person] = {}
         self._new_awaiting: list[tuple[bytes, LogLine]] = []
         self._touched: dict[tuple[str, str], _Person] = {}
+        self._identified: dict[tuple[str, str], str] = {}
+        """Persons who have not changed since they were identified as this user: each of their lines asks again."""
 
     @property
     def facts_remembered(self) -> int:
@@ -88,16 +99,17 @@ class PersonHistories:
             for former in user.former:
                 self._say(user.workspace_id, former, IDENTIFIED)
         for history in block.histories:
-            calls += self._take_over(history)
-        happened: list[tuple[int, int, str, str, KnownUser | LogLine]] = [
-            (user.at, 0, user.user_id, "", user) for user in block.users
-        ]
-        happened += [(line.at, 1, line.log_id, line.email, line) for line in block.lines]
-        happened.sort(key=lambda one: one[:4])
-        for *_, news in happened:
-            calls += self._tell_line(news) if isinstance(news, LogLine) else self._learn_user(news)
+            self._take_over(history, calls)
+        happened: list[KnownUser | LogLine] = [*block.users, *block.lines]
+        happened.sort(key=_happening_order)
+        for news in happened:
+            if isinstance(news, LogLine):
+                self._tell_line(news, calls)
+            else:
+                self._learn_user(news, calls)
         for history in block.histories:
-            calls += self._identify_emailed(self._person(history.workspace_id, history.person_id), history.touched_at)
+            person = self._person(history.workspace_id, history.person_id)
+            self._identify_emailed(person, history.touched_at, calls)
         return calls
 
     def take_record(self) -> bytes:
@@ -129,7 +141,7 @@ class PersonHistories:
         self._new_awaiting, self._touched = list(self._awaiting.items()), dict(self._persons)
         return self.take_record()
 
-    def _tell_line(self, line: LogLine) -> Iterator[EmailCall]:
+    def _tell_line(self, line: LogLine, calls: list[EmailCall]) -> None:
         person = self._person(line.workspace_id, line.person_id or "")
         if line.user_id is not None and person.user_id is None:
             self._choose(person, line.user_id, line.at)
@@ -138,62 +150,55 @@ class PersonHistories:
             person.email = line.email
             self._touch(person)
         if user_id is not None:
-            yield from self._identify(person, user_id, line.email, line.at)
+            self._identify(person, user_id, line.email, line.at, calls)
         if line.account_id is not None and self._say(line.workspace_id, person.person_id, group_fact(line)):
-            yield EmailCall(EmailCallKind.GROUP.value, line, user_id, line.at)
-        if line.is_machine or line.event not in (EmailEvent.OPENED, EmailEvent.CLICKED):
-            yield EmailCall(_REPORTED_AS[line.event], line, user_id, line.at)
-        elif line.event == EmailEvent.OPENED:
-            yield from self._tell_open(line, user_id)
+            calls.append(EmailCall(_GROUP, line, user_id, line.at))
+        if line.is_machine or line.event not in _ENGAGEMENTS:
+            calls.append(EmailCall(_REPORTED_AS[line.event], line, user_id, line.at))
+        elif line.event == _OPENED:
+            self._tell_open(line, user_id, calls)
         else:
-            yield from self._tell_click(line, user_id)
+            self._tell_click(line, user_id, calls)
 
-    def _tell_open(self, line: LogLine, user_id: str | None) -> Iterator[EmailCall]:
-        is_first = self._note(line, open_fact(line))
-        yield EmailCall(EmailCallKind.EMAIL_OPENED.value, line, user_id, line.at, is_unique_open=is_first)
+    def _tell_open(self, line: LogLine, user_id: str | None, calls: list[EmailCall]) -> None:
+        opened = _of_own(line, open_fact(line))
+        is_first = self._facts.note(opened, line.arrived_at)
+        calls.append(EmailCall(_EMAIL_OPENED, line, user_id, line.at, is_unique_open=is_first))
         if is_first:
-            yield EmailCall(EmailCallKind.EMAIL_UNIQUE_OPENS.value, line, user_id, line.at, is_unique_open=True)
-            yield from self._reward_awaiting(line, user_id, line.at)
+            calls.append(EmailCall(_EMAIL_UNIQUE_OPENS, line, user_id, line.at, is_unique_open=True))
+            click = self._awaiting.pop(opened, None)
+            if click is not None:
+                self._reward(click, user_id, max(line.at, click.at), line.arrived_at, calls)
 
-    def _tell_click(self, line: LogLine, user_id: str | None) -> Iterator[EmailCall]:
-        if self._implied_open_on_click and self._note(line, open_fact(line)):
-            unique_opens = EmailCallKind.EMAIL_UNIQUE_OPENS.value
-            yield EmailCall(unique_opens, line, user_id, line.at, is_unique_open=True, is_implied_open=True)
-        is_first = self._note(line, click_fact(line))
-        yield EmailCall(EmailCallKind.LINK_CLICKED.value, line, user_id, line.at, is_unique_click=is_first)
+    def _tell_click(self, line: LogLine, user_id: str | None, calls: list[EmailCall]) -> None:
+        opened = _of_own(line, open_fact(line))
+        if self._implied_open_on_click and self._facts.note(opened, line.arrived_at):
+            calls.append(
+                EmailCall(_EMAIL_UNIQUE_OPENS, line, user_id, line.at, is_unique_open=True, is_implied_open=True)
+            )
+        is_first = self._facts.note(_of_own(line, click_fact(line)), line.arrived_at)
+        calls.append(EmailCall(_LINK_CLICKED, line, user_id, line.at, is_unique_click=is_first))
         if is_first:
-            yield EmailCall(EmailCallKind.UNIQUE_LINK_CLICK.value, line, user_id, line.at, is_unique_click=True)
-        opened = of_person(line.workspace_id, line.person_id or "", open_fact(line))
+            calls.append(EmailCall(_UNIQUE_LINK_CLICK, line, user_id, line.at, is_unique_click=True))
         if opened in self._facts:
-            yield from self._reward(line, user_id, line.at, line.arrived_at)
+            self._reward(line, user_id, line.at, line.arrived_at, calls)
         else:
             self._await_open(opened, line)
 
-    def _reward_awaiting(self, line: LogLine, user_id: str | None, at: int) -> Iterator[EmailCall]:
-        """The click that waited for this open, if there was one."""
-        click = self._awaiting.pop(of_person(line.workspace_id, line.person_id or "", open_fact(line)), None)
-        if click is not None:
-            yield from self._reward(click, user_id, max(at, click.at), line.arrived_at)
-
-    def _reward(self, click: LogLine, user_id: str | None, at: int, noted_at: int) -> Iterator[EmailCall]:
-        fact = of_person(click.workspace_id, click.person_id or "", reward_fact(click))
-        if self._facts.note(fact, noted_at):
-            kind = EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN.value
-            yield EmailCall(kind, click, user_id, at, is_unique_open=True, is_unique_click=True)
+    def _reward(self, click: LogLine, user_id: str | None, at: int, noted_at: int, calls: list[EmailCall]) -> None:
+        if self._facts.note(_of_own(click, reward_fact(click)), noted_at):
+            calls.append(EmailCall(_REWARD, click, user_id, at, is_unique_open=True, is_unique_click=True))
 
     def _await_open(self, opened: bytes, click: LogLine) -> None:
         if opened not in self._awaiting:
             self._awaiting[opened] = click
             self._new_awaiting.append((opened, click))
 
-    def _note(self, line: LogLine, fact: bytes) -> bool:
-        return self._facts.note(of_person(line.workspace_id, line.person_id or "", fact), line.arrived_at)
-
     def _say(self, workspace_id: str, person_id: str, fact: bytes) -> bool:
         """Whether it is still to be said of this person."""
         return self._said.note(of_person(workspace_id, person_id, fact), 0)
 
-    def _learn_user(self, news: KnownUser) -> Iterator[EmailCall]:
+    def _learn_user(self, news: KnownUser, calls: list[EmailCall]) -> None:
         person = self._person(news.workspace_id, news.person_id)
         before = next((one for one in person.users if one.user_id == news.user_id), None)
         if before is not None and before.version >= news.version:
@@ -206,31 +211,35 @@ class PersonHistories:
         if person.user_id is None and theirs:
             first = min(theirs, key=lambda one: (one.at, one.user_id))
             self._choose(person, first.user_id, first.at)
-        yield from self._identify_emailed(person, news.at)
+        self._identify_emailed(person, news.at, calls)
 
     def _choose(self, person: _Person, user_id: str, at: int) -> None:
         person.user_id, person.known_at = user_id, at
         self._touch(person)
 
-    def _identify_emailed(self, person: _Person, at: int) -> Iterator[EmailCall]:
+    def _identify_emailed(self, person: _Person, at: int, calls: list[EmailCall]) -> None:
         if person.user_id is not None and person.email is not None:
-            yield from self._identify(person, person.user_id, person.email, at)
+            self._identify(person, person.user_id, person.email, at, calls)
 
-    def _identify(self, person: _Person, user_id: str, email: str, at: int) -> Iterator[EmailCall]:
+    def _identify(self, person: _Person, user_id: str, email: str, at: int, calls: list[EmailCall]) -> None:
         """Once: this person by this user_id; by the person's own one also the persons that it was, unless known."""
-        workspace_id, identified = person.workspace_id, identified_fact(user_id)
-        facts = [(person.person_id, identified)]
+        workspace_id, person_id = person.workspace_id, person.person_id
+        if self._identified.get((workspace_id, person_id)) == user_id:
+            return
+        self._identified[workspace_id, person_id] = user_id
+        identified = identified_fact(user_id)
+        facts = [(person_id, identified)]
         if user_id == person.user_id:
             at = min(at, person.known_at)
             facts += [(former, IDENTIFIED) for former in person.former]
-        for person_id, fact in facts:
-            if self._say(workspace_id, person_id, fact):
-                self._say(workspace_id, person_id, IDENTIFIED)
-                self._say(workspace_id, person_id, identified)
-                about = LogLine(workspace_id, "", "", at, at, email, person_id=person_id)
-                yield EmailCall(EmailCallKind.IDENTIFY.value, about, user_id, at)
+        for whom, fact in facts:
+            if self._say(workspace_id, whom, fact):
+                self._say(workspace_id, whom, IDENTIFIED)
+                self._say(workspace_id, whom, identified)
+                about = LogLine(workspace_id, "", "", at, at, email, person_id=whom)
+                calls.append(EmailCall(_IDENTIFY, about, user_id, at))
 
-    def _take_over(self, history: MovedHistory) -> Iterator[EmailCall]:
+    def _take_over(self, history: MovedHistory, calls: list[EmailCall]) -> None:
         """Live through what another person has lived who turns out to be this one."""
         workspace_id, person_id = history.workspace_id, history.person_id
         person = self._person(workspace_id, person_id)
@@ -241,10 +250,10 @@ class PersonHistories:
             self._facts.note(of_person(workspace_id, person_id, fact), history.touched_at)
         for click in history.awaiting:
             own = msgspec.structs.replace(click, person_id=person_id)
-            opened = of_person(workspace_id, person_id, open_fact(own))
+            opened = _of_own(own, open_fact(own))
             if self._implied_open_on_click:  # it was an open, and has been rewarded
                 self._facts.note(opened, history.touched_at)
-                self._facts.note(of_person(workspace_id, person_id, reward_fact(own)), history.touched_at)
+                self._facts.note(_of_own(own, reward_fact(own)), history.touched_at)
             else:
                 self._await_open(opened, own)
         for fact in (*history.facts, *(open_fact(click) for click in history.awaiting)):
@@ -253,8 +262,8 @@ class PersonHistories:
                 click = self._awaiting.pop(opened)
                 user_id = click.user_id or person.user_id
                 if user_id is not None:
-                    yield from self._identify(person, user_id, click.email, click.at)
-                yield from self._reward(click, user_id, click.at, history.touched_at)
+                    self._identify(person, user_id, click.email, click.at, calls)
+                self._reward(click, user_id, click.at, history.touched_at, calls)
 
     def _person(self, workspace_id: str, person_id: str) -> _Person:
         person = self._persons.get((workspace_id, person_id))
@@ -264,3 +273,16 @@ class PersonHistories:
 
     def _touch(self, person: _Person) -> None:
         self._touched[person.workspace_id, person.person_id] = person
+        self._identified.pop((person.workspace_id, person.person_id), None)
+
+
+def _happening_order(news: KnownUser | LogLine) -> tuple[int, int, str, str]:
+    """A user_id first that is known from the same moment on."""
+    if isinstance(news, LogLine):
+        return news.at, 1, news.log_id, news.email
+    return news.at, 0, news.user_id, ""
+
+
+def _of_own(line: LogLine, fact: bytes) -> bytes:
+    """The fact about the person of the line."""
+    return of_person(line.workspace_id, line.person_id or "", fact)

@@ -31,7 +31,6 @@ from transforms.logic.read_timestamps import to_micros
 _EVENTS = frozenset(EmailEvent)
 _OPENED, _CLICKED = EmailEvent.OPENED.value, EmailEvent.CLICKED.value
 _PROVIDER = Provider.OWN_LOG
-_ABSENT = msgspec.Raw()
 
 
 class _OwnLine(SenderFields, gc=False):
@@ -49,20 +48,20 @@ class _OwnLine(SenderFields, gc=False):
     """clicked: the same."""
 
 
-class _Marked(_OwnLine, gc=False):
-    """A line, and whether it has a field by which `recognise_provider` takes it for another's."""
+class _CommonLine(_OwnLine, gc=False):
+    """A line without any field by which `recognise_provider` takes it for another's."""
 
-    record_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="RecordType")
-    event_data: msgspec.Raw = msgspec.field(default=_ABSENT, name="event-data")
-    event_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="eventType")
-    notification_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="notificationType")
-    envelope: msgspec.Raw = msgspec.field(default=_ABSENT, name="Type")
-    sg_event_id: msgspec.Raw = _ABSENT
-    sg_message_id: msgspec.Raw = _ABSENT
-    smtp_id: msgspec.Raw = msgspec.field(default=_ABSENT, name="smtp-id")
+    record_type: None = msgspec.field(default=None, name="RecordType")
+    event_data: None = msgspec.field(default=None, name="event-data")
+    event_type: None = msgspec.field(default=None, name="eventType")
+    notification_type: None = msgspec.field(default=None, name="notificationType")
+    envelope: None = msgspec.field(default=None, name="Type")
+    sg_event_id: None = None
+    sg_message_id: None = None
+    smtp_id: None = msgspec.field(default=None, name="smtp-id")
 
 
-_LINE = msgspec.json.Decoder(_Marked)
+_LINE = msgspec.json.Decoder(_CommonLine)
 
 
 def read_common_own_line(payload: bytes, arrival: Arrival) -> LogLine | None:
@@ -71,18 +70,7 @@ def read_common_own_line(payload: bytes, arrival: Arrival) -> LogLine | None:
         line = _LINE.decode(payload)
     except ValueError:  # every error of the decoder is one
         return None
-    if (
-        line.record_type is not _ABSENT
-        or line.sg_event_id is not _ABSENT
-        or line.event_data is not _ABSENT
-        or line.event_type is not _ABSENT
-        or line.notification_type is not _ABSENT
-        or line.envelope is not _ABSENT
-        or line.sg_message_id is not _ABSENT
-        or line.smtp_id is not _ABSENT
-        or line.log_id is None
-        or line.event not in _EVENTS
-    ):
+    if line.log_id is None or line.event not in _EVENTS:
         return None
     email, at = normalise_email(line.email), to_micros(line.at)
     if email is None or (at is None and line.at is not None):

@@ -59,33 +59,39 @@ def parse_email_logs(
     `read_at` (microseconds since 1970) is the arrival of a line of a file. The workspace is the attribute's, else the
     line's own, else the default.
     """
-    parsed = ParsedLogs([], [])
-    payload = message.payload
-    stated = message.attributes.get("workspace_id")
-    arrival = Arrival(
-        stated or default_workspace_id,
-        bool(stated),
-        read_at if message.published_at is None else message.published_at,
-    )
+    lines: list[LogLine] = []
+    rejected: list[RejectedLog] = []
+    payload, attributes, published_at = message
+    stated = attributes.get("workspace_id")
+    arrival = Arrival(stated or default_workspace_id, bool(stated), read_at if published_at is None else published_at)
     try:
         if len(payload) > max_log_bytes:
             raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a message may have {max_log_bytes:,}")
         events = _split_batch(payload) if payload.lstrip(_WHITESPACE).startswith(b"[") else (payload,)
     except Rejected as verdict:
-        parsed.rejected.append(RejectedLog(payload, verdict))
-        return parsed
+        return ParsedLogs(lines, [_reject(payload, verdict)])
     for event in events:
         try:
+            line = _read_common_event(event, arrival)
+            if line is not None:
+                lines.append(line)
+                continue
             for line in _read_event(event, arrival):
-                parsed.lines.append(line)  # not extend: what came before a verdict stays
+                lines.append(line)
         except Rejected as verdict:
-            parsed.rejected.append(RejectedLog(event, verdict))
-    return parsed
+            rejected.append(_reject(event, verdict))
+    return ParsedLogs(lines, rejected)
 
 
-def _read_event(payload: bytes, arrival: Arrival) -> Iterator[LogLine] | tuple[LogLine]:
-    """The lines of one event. Raises `Rejected`, at once or after some lines."""
-    if payload.rfind(b"{") > 0 or b"[" in payload:  # most of our own lines are flat, and counting takes longer
+def _reject(payload: bytes, verdict: Rejected) -> RejectedLog:
+    """A verdict without its traceback, which holds all that was being read, and whose frames would hold the verdict."""
+    return RejectedLog(payload, Rejected(verdict.reason, verdict.detail))
+
+
+def _read_common_event(payload: bytes, arrival: Arrival) -> LogLine | None:
+    """The line of an event in which all is as it should be. Raises `Rejected` for what nobody could read."""
+    # Most events are flat but for one array, and finding takes less time than counting.
+    if payload.rfind(b"{") > 0 or payload.find(b"[") != payload.rfind(b"["):
         check_nesting(payload)
     if not payload.isascii():
         try:
@@ -93,9 +99,11 @@ def _read_event(payload: bytes, arrival: Arrival) -> Iterator[LogLine] | tuple[L
         except UnicodeDecodeError:
             raise Rejected(Reason.BAD_REQUEST, "the event is not UTF-8") from None
     is_sendgrid = b'"sg_event_id"' in payload  # a guess: both readers look for themselves
-    line = (read_common_sendgrid_event if is_sendgrid else read_common_own_line)(payload, arrival)
-    if line is not None:
-        return (line,)
+    return read_common_sendgrid_event(payload, arrival) if is_sendgrid else read_common_own_line(payload, arrival)
+
+
+def _read_event(payload: bytes, arrival: Arrival) -> Iterator[LogLine]:
+    """The lines of any event. Raises `Rejected`, at once or after some lines."""
     fields = decode_fields(payload, "the event")
     provider = recognise_provider(fields)
     if provider is None:

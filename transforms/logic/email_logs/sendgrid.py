@@ -46,7 +46,6 @@ NOT_REPORTED = frozenset({"processed", "deferred", "dropped", "group_resubscribe
 
 _OPENED, _CLICKED = EmailEvent.OPENED.value, EmailEvent.CLICKED.value
 _PROVIDER = Provider.SENDGRID
-_ABSENT = msgspec.Raw()
 _MAX_SECONDS = MIN_MILLISECONDS - 1
 
 # How the part of sg_message_id begins that tells which servers worked on it.
@@ -73,19 +72,19 @@ class _SendGridEvent(SenderFields, gc=False):
     marketing_campaign_name: Text = None
 
 
-class _Marked(_SendGridEvent, gc=False):
-    """An event, and whether it has a field that leads elsewhere or deeper."""
+class _CommonEvent(_SendGridEvent, gc=False):
+    """An event without any field that leads elsewhere or deeper."""
 
-    record_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="RecordType")
-    event_data: msgspec.Raw = msgspec.field(default=_ABSENT, name="event-data")
-    event_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="eventType")
-    notification_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="notificationType")
-    unique_args: msgspec.Raw = _ABSENT
-    custom_args: msgspec.Raw = _ABSENT
-    newsletter: msgspec.Raw = _ABSENT
+    record_type: None = msgspec.field(default=None, name="RecordType")
+    event_data: None = msgspec.field(default=None, name="event-data")
+    event_type: None = msgspec.field(default=None, name="eventType")
+    notification_type: None = msgspec.field(default=None, name="notificationType")
+    unique_args: None = None
+    custom_args: None = None
+    newsletter: None = None
 
 
-_EVENT = msgspec.json.Decoder(_Marked)
+_EVENT = msgspec.json.Decoder(_CommonEvent)
 
 
 def read_common_sendgrid_event(payload: bytes, arrival: Arrival) -> LogLine | None:
@@ -94,26 +93,12 @@ def read_common_sendgrid_event(payload: bytes, arrival: Arrival) -> LogLine | No
         event = _EVENT.decode(payload)
     except ValueError:  # every error of the decoder is one
         return None
-    seconds = event.timestamp
-    if (
-        event.sg_event_id is None
-        or event.event not in EVENTS
-        or seconds is None
-        or not 0 <= seconds <= _MAX_SECONDS
-        or event.record_type is not _ABSENT
-        or event.event_data is not _ABSENT
-        or event.event_type is not _ABSENT
-        or event.notification_type is not _ABSENT
-        or event.unique_args is not _ABSENT
-        or event.custom_args is not _ABSENT
-        or event.newsletter is not _ABSENT
-    ):
+    what, seconds, email = EVENTS.get(event.event), event.timestamp, normalise_email(event.email)
+    if event.sg_event_id is None or what is None or email is None or seconds is None:
         return None
-    email = normalise_email(event.email)
-    if email is None:
+    if not 0 <= seconds <= _MAX_SECONDS:
         return None
-    log_id = make_log_id(_PROVIDER, event.sg_event_id)
-    return _shape_event(event, EVENTS[event.event], arrival, log_id, email, seconds * 1_000_000)
+    return _shape_event(event, what, arrival, make_log_id(_PROVIDER, event.sg_event_id), email, seconds * 1_000_000)
 
 
 def read_sendgrid_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[LogLine]:
