@@ -15,9 +15,11 @@ from apache_beam.utils.timestamp import Duration
 from schemas.calls import CallBlock, Caller, CallerBlock, DroppedRows
 from schemas.outcomes import Outcome, OutcomeKey
 from transforms.cached_log import LogCache
+from transforms.coders import CompressedStructCoder
 from transforms.logic.count_calls import count_calls
 from transforms.logic.drop_repeats import SeenMessages, find_caller_of, sort_out
 from transforms.logic.suppress_calls import SuppressedIdentifiers
+from transforms.pack_blocks import PackBlocks
 from transforms.several_outputs import gives_several
 
 MICROS_A_SECOND = 1_000_000
@@ -25,6 +27,8 @@ MICROS_A_SECOND = 1_000_000
 # Enough shards to spread over the workers of a large job, few enough that a block of a thousand calls still gives each
 # shard a block worth shuffling. Part of the state's key: changing it forgets what was seen.
 SHARDS = 32
+
+_CALLER_BLOCKS = CompressedStructCoder(CallerBlock)
 
 
 class DedupedCalls(NamedTuple):
@@ -64,10 +68,13 @@ class DedupeCalls(beam.PTransform):
                 "counts", main="calls"
             )
             return DedupedCalls(deduped.calls, deduped.calls, deduped.counts)
-        sharded = calls | "ShardCallers" >> beam.ParDo(_ShardCallersFn())
-        grouped = sharded | "GroupShards" >> beam.GroupByKey()
-        sorted_out = grouped | "DropRepeats" >> beam.ParDo(_DropRepeatsFn(self._horizon_micros)).with_outputs(
-            "dropped", "counts", main="callers"
+        drop = beam.ParDo(_DropRepeatsFn(self._horizon_micros)).with_outputs("dropped", "counts", main="callers")
+        sorted_out = (
+            calls
+            | "ShardCallers" >> beam.ParDo(_ShardCallersFn())
+            | "PackCallers" >> PackBlocks(_CALLER_BLOCKS)
+            | "GroupShards" >> beam.GroupByKey()
+            | "DropRepeats" >> drop
         )
         kept = calls | "DropRows" >> beam.ParDo(_DropRowsFn(), AsMultiMap(sorted_out.dropped))
         return DedupedCalls(kept, sorted_out.callers, sorted_out.counts)
@@ -109,13 +116,13 @@ class _DropRepeatsFn(beam.DoFn):
         self._dropped = _DroppedCalls()
 
     def process(
-        self, shard: tuple[int, Iterable[CallerBlock]]
+        self, shard: tuple[int, Iterable[bytes]]
     ) -> Iterator[
         CallerBlock
         | TaggedOutput[Literal["dropped"], tuple[bytes, DroppedRows]]
         | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]
     ]:
-        sorted_out = sort_out(shard[1], self._horizon_micros)
+        sorted_out = sort_out(map(_CALLER_BLOCKS.decode, shard[1]), self._horizon_micros)
         yield CallerBlock(sorted_out.kept)
         for block_id, rows in sorted_out.dropped.items():
             told: TaggedOutput[Literal["dropped"], tuple[bytes, DroppedRows]] = TaggedOutput(

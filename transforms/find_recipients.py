@@ -15,6 +15,7 @@ from apache_beam.utils.timestamp import Duration
 from schemas.email_histories import PersonBlock
 from schemas.email_logs import LogBlock
 from transforms.cached_log import LogCache
+from transforms.coders import CompressedStructCoder
 from transforms.logic.find_recipients import (
     AddressBook,
     drop_repeated_lines,
@@ -23,14 +24,14 @@ from transforms.logic.find_recipients import (
     settle_updates,
     update_node,
 )
-from transforms.pack_blocks import PackBlocks, Unpacker
+from transforms.pack_blocks import PackBlocks
 
 MICROS_A_SECOND = 1_000_000
 
 # A shard may have the lines of a whole file; what travels as one element must stay small.
 LINES_A_BLOCK = 10_000
 
-_LOG_BLOCKS = Unpacker(LogBlock)
+_LOG_BLOCKS = CompressedStructCoder(LogBlock)
 
 
 class FindRecipients(beam.PTransform):
@@ -60,7 +61,7 @@ class FindRecipients(beam.PTransform):
         if blocks.is_bounded:
             found = (
                 homes
-                | "PackHome" >> PackBlocks()
+                | "PackHome" >> PackBlocks(_LOG_BLOCKS)
                 | "GatherHome" >> beam.GroupByKey()
                 | "FindInFiles" >> beam.ParDo(_FindInFilesFn(self._shards))
             )
@@ -93,7 +94,7 @@ class _FindInFilesFn(beam.DoFn):
     def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, PersonBlock]]:
         everything = LogBlock([], [])
         for packed in group[1]:
-            block = _LOG_BLOCKS.unpack(packed)
+            block = _LOG_BLOCKS.decode(packed)
             everything.lines += block.lines
             everything.updates += block.updates
         persons, users = settle_updates(everything.updates)

@@ -13,15 +13,16 @@ from apache_beam.utils.timestamp import Duration
 from schemas.email_calls import EmailCallBlock
 from schemas.email_histories import PersonBlock
 from transforms.cached_log import LogCache
+from transforms.coders import CompressedStructCoder
 from transforms.logic.mark_first_events import PersonHistories
-from transforms.pack_blocks import PackBlocks, Unpacker
+from transforms.pack_blocks import PackBlocks
 
 MICROS_A_SECOND = 1_000_000
 
 # Few enough that the next steps work on memory that is still in the processor's cache.
 CALLS_A_BLOCK = 2000
 
-_PERSON_BLOCKS = Unpacker(PersonBlock)
+_PERSON_BLOCKS = CompressedStructCoder(PersonBlock)
 
 
 class MarkFirstEvents(beam.PTransform):
@@ -43,7 +44,7 @@ class MarkFirstEvents(beam.PTransform):
             fn = _MarkInFilesFn(self._implied_open_on_click)
             calls = (
                 blocks
-                | "PackPersons" >> PackBlocks()
+                | "PackPersons" >> PackBlocks(_PERSON_BLOCKS)
                 | "GatherPersons" >> beam.GroupByKey()
                 | "MarkInFiles" >> beam.ParDo(fn)
             )
@@ -61,7 +62,7 @@ class _MarkInFilesFn(beam.DoFn):
     def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[EmailCallBlock]:
         everything = PersonBlock([], [], [])
         for packed in group[1]:
-            block = _PERSON_BLOCKS.unpack(packed)
+            block = _PERSON_BLOCKS.decode(packed)
             everything.lines += block.lines
             everything.users += block.users
         calls = PersonHistories(implied_open_on_click=self._implied_open_on_click).advance(everything)

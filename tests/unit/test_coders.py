@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from schemas.calls import CallBlock
+from schemas.email_histories import KnownUser, PersonBlock
 from schemas.email_logs import LogBlock, LogLine
 from schemas.messages import Message, MessageBlock
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
 from tests.factories import NOW, call
-from transforms.coders import StructCoder
+from transforms.coders import CompressedStructCoder, StructCoder
 
 
 def blocks() -> Iterator[tuple[type, Any]]:
@@ -37,3 +38,24 @@ def test_messages_travel() -> None:
     block = MessageBlock([Message(b"\xff", {"workspace_id": "w1"}, 5)], "subscription", NOW)
 
     assert StructCoder(MessageBlock).decode(StructCoder(MessageBlock).encode(block)) == block
+
+
+LINE = LogLine("w1", "log:l1", "opened", 1, 2, "ann@example.com", user_agent="\U0001f600", is_machine=True)
+
+
+@pytest.mark.parametrize(
+    "block", [LogBlock([]), LogBlock([LINE] * 1000), PersonBlock([LINE], [KnownUser("w1", "p1", "u1", 3, 4)])]
+)
+def test_what_is_compressed_comes_back(block: LogBlock | PersonBlock) -> None:
+    coder = CompressedStructCoder(type(block))
+
+    assert coder.decode(coder.encode(block)) == block
+
+
+def test_lines_of_one_campaign_take_little_room() -> None:
+    lines = [
+        LogLine("w1", f"log:{number}", "opened", number, number, f"reader{number}@example.com", campaign_id="spring")
+        for number in range(1000)
+    ]
+
+    assert len(CompressedStructCoder(LogBlock).encode(LogBlock(lines))) < 50 * len(lines)
