@@ -1,14 +1,16 @@
 from collections.abc import Iterable, Sequence
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.calls import SegmentCall
+from schemas.calls import Caller, CallerBlock, SegmentCall
 from tests.factories import NOW, call
 from tests.strategies import repeated_calls
-from transforms.logic.drop_repeats import SeenMessages, find_caller_of, find_repeats, message_key
+from transforms.logic.drop_repeats import SeenMessages, find_caller_of, find_repeats, message_key, sort_out
+from transforms.logic.suppress_calls import hash_identifier, suppression_key
 
 HORIZON = 10
 
@@ -43,7 +45,7 @@ def seen_from(*logs: bytes) -> SeenMessages:
     return seen
 
 
-def text_of(calls: Iterable[SegmentCall]) -> list[str]:
+def text_of(calls: Iterable[Caller]) -> list[str]:
     return sorted(map(repr, calls))
 
 
@@ -120,6 +122,35 @@ def test_the_event_time_does_not_matter() -> None:
 
     assert [is_repeat for _, is_repeat in drop_repeats(calls, HORIZON)] == [False, True]
     assert len(SeenMessages().keep_new(calls, HORIZON)[1]) == 1
+
+
+@many
+@given(repeated_calls(span=40), st.integers(1, 4), st.sets(st.sampled_from(("u1", "u2"))), st.randoms())
+def test_every_row_of_every_block_is_kept_or_dropped_as_if_there_were_no_blocks(
+    calls: list[SegmentCall], size: int, erased: set[str], random: Random
+) -> None:
+    for number, one in enumerate(calls):
+        one.user_id = f"u{number % 3}"
+    blocks = [
+        CallerBlock(
+            [find_caller_of(one) for one in calls[at : at + size]], [], b"%d" % at, list(range(size))[: len(calls) - at]
+        )
+        for at in range(0, len(calls), size)
+    ]
+    told = CallerBlock(
+        [], [suppression_key(w, hash_identifier(w, "user_id", id_)) for w in ("w1", "w2") for id_ in erased]
+    )
+
+    sorted_out = sort_out(random.sample([*blocks, told], len(blocks) + 1), HORIZON)
+
+    repeats = [one for one, is_repeat in drop_repeats(calls, HORIZON) if is_repeat]
+    new = [one for one, is_repeat in drop_repeats(calls, HORIZON) if not is_repeat]
+    dropped = {int(block_id) + row for block_id, rows in sorted_out.dropped.items() for row in rows}
+    kept = [one for at, one in enumerate(calls) if at not in dropped]
+    assert text_of(kept) == text_of(one for one in new if one.user_id not in erased)
+    assert text_of(sorted_out.kept) == text_of(map(find_caller_of, kept))
+    assert text_of(sorted_out.repeats) == text_of(map(find_caller_of, repeats))
+    assert text_of(sorted_out.suppressed) == text_of(find_caller_of(one) for one in new if one.user_id in erased)
 
 
 # Unbounded
