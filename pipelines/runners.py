@@ -21,7 +21,7 @@ from pipelines.usage import UsageError, suggest_flag
 
 _LOCAL = ("", "DirectRunner")
 FNAPI_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-STREAMING_RUNNER = "BundleBasedDirectRunner"
+STREAMING_RUNNER = "pipelines.local_runner.LocalStreamingRunner"
 
 
 def make_options(
