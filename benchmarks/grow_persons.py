@@ -1,4 +1,4 @@
-"""The persons of a workspace as a value that a state cell can hold: it grows by one call, and says what that changed."""
+"""The persons of a workspace as a value that a state cell can hold: it grows by a call, and says what that changed."""
 
 from typing import Any
 

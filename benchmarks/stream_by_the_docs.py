@@ -1,8 +1,8 @@
 """The streaming job as Beam's documentation teaches it: one message, one element, one state access, one dict a row.
 
-json.loads makes a dict of each message. De-duplication is the example of Beam's guide to stateful processing: a cell for
-each (workspace, messageId), and a timer that clears it. Who is who is state, too, keyed by workspace, because a call may
-join any two of its persons: https://beam.apache.org/documentation/programming-guide/#state-and-timers
+json.loads makes a dict of each message. De-duplication is the example of Beam's guide to stateful processing: a cell
+for each (workspace, messageId), and a timer that clears it. Who is who is state, too, keyed by workspace, because a
+call may join any two of its persons: https://beam.apache.org/documentation/programming-guide/#state-and-timers
 
 There are three ways to hold it, and all are in that chapter:
 
@@ -112,7 +112,8 @@ class ResolveCombined(beam.DoFn):
         before = state.read()
         state.add(make_link(keyed[1]))
         persons = state.read()
-        yield from _tell({node: persons.get(node) for node in {**before, **persons} if before.get(node) != persons.get(node)})
+        nodes = {**before, **persons}
+        yield from _tell({node: persons.get(node) for node in nodes if before.get(node) != persons.get(node)})
         yield _resolve(keyed[1], persons)
 
 
@@ -187,7 +188,8 @@ def resolve_stream(messages: PCollection, way: str, horizon_seconds: int, window
     resolved = (
         unique.calls
         | "Key by workspace" >> beam.Map(_key_by_workspace).with_output_types(tuple[str, dict[str, Any]])
-        | "Resolve callers" >> beam.ParDo(WAYS[way](window_seconds)).with_outputs("identities", "rejected", main="calls")
+        | "Resolve callers"
+        >> beam.ParDo(WAYS[way](window_seconds)).with_outputs("identities", "rejected", main="calls")
     )
     rejected = (parsed.rejected, resolved.rejected) | "Flatten rejected" >> beam.Flatten()
     return Resolved(resolved.calls, resolved.identities, rejected, unique.counts)

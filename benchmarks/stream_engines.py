@@ -18,7 +18,7 @@ from apache_beam.pvalue import PCollection
 
 from benchmarks.by_the_docs import WORKSPACE
 from benchmarks.play_calls import PlayCalls
-from benchmarks.stream_by_the_docs import WAYS, resolve_stream
+from benchmarks.stream_by_the_docs import resolve_stream
 from pipelines.read import BlockMessagesFn
 from pipelines.runners import make_options
 from pipelines.settings import Settings, build_parser
@@ -29,6 +29,14 @@ from schemas.rows import TableRows, row_values
 from transforms.dedupe_calls import DedupeCalls
 from transforms.parse_calls import ParseCalls
 from transforms.resolve_identities import ResolveIdentities
+
+SOURCE, PIPELINE = "source", "the pipeline"
+BY_THE_DOCS: Mapping[str, str] = {
+    "by the docs": "cell",
+    "by the docs, combining": "combining",
+    "by the docs, timer": "timer",
+}
+"""Engine -> how it holds persons in state."""
 
 _HORIZON_SECONDS = Settings.dedupe_horizon_seconds
 
@@ -140,11 +148,17 @@ def _run_by_the_docs(way: str, messages: PCollection, window_seconds: int) -> No
 
 
 ENGINES: Mapping[str, Callable[[PCollection, int], None]] = {
-    "source": _run_source,
-    "pipeline": _run_pipeline,
-    **{way: partial(_run_by_the_docs, way) for way in WAYS},
+    SOURCE: _run_source,
+    PIPELINE: _run_pipeline,
+    **{name: partial(_run_by_the_docs, way) for name, way in BY_THE_DOCS.items()},
 }
-"""What there is to run; those by the docs are called after how they hold persons."""
+"""What there is to run."""
+
+
+def make_command(engine: str, calls: Path, output: Path, calls_a_window: int) -> list[str]:
+    """The command line of one engine."""
+    arguments = [engine, str(calls), str(output), "--calls_a_window", str(calls_a_window)]
+    return [sys.executable, "-m", "benchmarks.stream_engines", *arguments]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -154,9 +168,9 @@ def main(argv: Sequence[str]) -> int:
         allow_abbrev=False,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n  python -m benchmarks.stream_engines pipeline calls.jsonl heard.json",
+        epilog="example:\n  python -m benchmarks.stream_engines 'the pipeline' calls.jsonl heard.json",
     )
-    parser.add_argument("engine", choices=ENGINES, help="`cell`, `combining` and `timer` are by the docs")
+    parser.add_argument("engine", choices=ENGINES, help="`source` only reads the messages")
     parser.add_argument("calls", type=Path, metavar="CALLS.jsonl", help="what benchmarks.generate_calls has written")
     parser.add_argument("output", type=Path, metavar="HEARD.json", help="what came of it")
     parser.add_argument("--calls_a_window", type=int, default=5000, help="how full windows are. Default: %(default)s")
@@ -172,4 +186,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # What is defined in __main__ travels by value, and would gather in copies of what is gathered here.
+    from benchmarks.stream_engines import main as main_by_reference
+
+    sys.exit(main_by_reference(sys.argv[1:]))

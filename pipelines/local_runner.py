@@ -126,17 +126,25 @@ class _Registry(transform_evaluator.TransformEvaluatorRegistry):  # type: ignore
         self._evaluators[core.ParDo] = _KeptParDoEvaluator
         self._evaluators[_StreamingGroupAlsoByWindow] = _GroupEvaluator
         self._serial: dict[Any, bool] = {}
+        self._classes: dict[Any, Any] = {}
 
     def get_evaluator(self, step: Any, bundle: Any, side_inputs: Any) -> Any:
+        """The evaluator of a bundle."""
+        if step not in self._classes:
+            self._classes[step] = self._choose_class(step)
+        return self._classes[step](self._evaluation_context, step, bundle, side_inputs)
+
+    def _choose_class(self, step: Any) -> Any:
         """Beam's own where a step needs what ours do not do."""
-        evaluators = transform_evaluator
-        if isinstance(step.transform, _StreamingGroupAlsoByWindow) and not (
-            _fires_at_the_end(step.transform.windowing) or _fires_at_once(step.transform.windowing)
-        ):
-            return evaluators._StreamingGroupAlsoByWindowEvaluator(self._evaluation_context, step, bundle, side_inputs)
-        if type(step.transform) is core.ParDo and step.side_inputs:
-            return evaluators._ParDoEvaluator(self._evaluation_context, step, bundle, side_inputs)
-        return super().get_evaluator(step, bundle, side_inputs)
+        own = next(cls for cls in type(step.transform).mro() if cls in self._evaluators)
+        evaluator = self._evaluators[own]
+        if evaluator is _GroupEvaluator:
+            windowing = step.transform.windowing
+            if not _fires_at_the_end(windowing) and not _fires_at_once(windowing):
+                return transform_evaluator._StreamingGroupAlsoByWindowEvaluator
+        if evaluator is _KeptParDoEvaluator and step.side_inputs:
+            return transform_evaluator._ParDoEvaluator
+        return evaluator
 
     def should_execute_serially(self, step: Any) -> bool:
         """Remembered: to find out means to look through the signatures of a DoFn."""
@@ -162,10 +170,11 @@ class _KeptFn:
         transform = step.transform
         dofn = pickler.roundtrip(transform.dofn)
         self.is_in_bundle = False
+        make_pcollection: Any = PCollection
         self.pcollections: dict[Any, Any] = {}
         self.receivers = transform_evaluator._TaggedReceivers(context)
         for tag in step.outputs:
-            self.pcollections[tag] = PCollection(None, tag=tag)
+            self.pcollections[tag] = make_pcollection(None, tag=tag)
             self.pcollections[tag].producer = step
             self.receivers[tag] = _Output()
         self.state_context: Any = None
@@ -202,7 +211,8 @@ class _KeptParDoEvaluator(transform_evaluator._ParDoEvaluator):  # type: ignore[
 
     def start_bundle(self) -> None:
         """Begin a bundle."""
-        context, step = self._evaluation_context, self._applied_ptransform
+        context: Any = self._evaluation_context
+        step = self._applied_ptransform
         kept = context.kept.get(step)
         if kept is not None and kept.is_in_bundle:
             kept.tear_down()
@@ -264,12 +274,13 @@ class _GroupEvaluator(transform_evaluator._TransformEvaluator):  # type: ignore[
 
     def start_bundle(self) -> None:
         """Begin a bundle."""
-        step = self._applied_ptransform
+        step: Any = self._applied_ptransform
+        context: Any = self._evaluation_context
         self._windowing = step.transform.windowing
         self._at_once = isinstance(self._windowing.windowfn, GlobalWindows)
-        self._waiting = self._evaluation_context.waiting.setdefault(step, {})
+        self._waiting = context.waiting.setdefault(step, {})
         self._watermark = self._execution_context.watermarks.input_watermark
-        hint = step.outputs[None].element_type
+        hint: Any = step.outputs[None].element_type
         self._key_coder = registry.get_coder(hint.tuple_types[0] if hint else Any)
         (output,) = self._outputs
         self._bundle = self._evaluation_context.create_bundle(output)
