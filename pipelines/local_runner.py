@@ -6,8 +6,8 @@ nine tenths of its time went, and none of it was the steps' own work:
 - each step, at each bundle, pickled its DoFn, looked through its signature and set it up: here a DoFn is kept from
   bundle to bundle, as other runners do, and after a failure replaced by a new one;
 - bundles without elements ran through all the steps that follow: here they end where they begin;
-- a window's key kept several cells of state for ever and was copied at every bundle: here the groups of fixed windows
-  wait in a dict and are gone when their window has fired;
+- a window's key kept several cells of state for ever, and state was copied deeply at every bundle: here the groups of
+  fixed windows wait in a dict and are gone when their window has fired, and only what a bundle may change is copied;
 - each step's timers were looked through after each bundle of any other: here only if something has changed.
 
 What it computes is the same: the tests of pipelines run on it. Whatever is not named here is Beam's own.
@@ -15,6 +15,7 @@ What it computes is the same: the tests of pipelines run on it. Whatever is not 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy, deepcopy
 from typing import Any
 
 from apache_beam.coders.typecoders import registry
@@ -75,6 +76,35 @@ def _finally(function: Callable[[], None], afterwards: Callable[[], None]) -> Ca
     return run
 
 
+class _State(evaluation_context.DirectUnmergedState):  # type: ignore[misc, name-defined, unused-ignore]
+    """The state of a key. A bundle writes to a copy of it, and what it holds is never changed in place."""
+
+    def copy(self) -> "_State":
+        """What Beam copies deeply for each key of each bundle: timers are times, and values are encoded."""
+        clone = _State()
+        if self.global_state:
+            clone.global_state = deepcopy(self.global_state)
+        for window, timers in self.timers.items():
+            clone.timers[window] = dict(timers)
+        for window, cells in self.state.items():
+            clone.state[window].update((tag, copy(values)) for tag, values in cells.items())
+        return clone
+
+
+class _StepContext(evaluation_context.DirectStepContext):  # type: ignore[misc, name-defined, unused-ignore]
+    """The states of a step in one bundle."""
+
+    def get_keyed_state(self, key: bytes | None) -> _State:
+        """The bundle's copy of a key's state."""
+        state: _State | None = self.partial_keyed_state.get(key)
+        if state is None:
+            whole = self.existing_keyed_state.get(key)
+            if whole is None:
+                whole = self.existing_keyed_state[key] = _State()
+            state = self.partial_keyed_state[key] = whole.copy()
+        return state
+
+
 class _Context(evaluation_context.EvaluationContext):  # type: ignore[misc, name-defined, unused-ignore]
     """What the evaluators of a pipeline share."""
 
@@ -86,6 +116,12 @@ class _Context(evaluation_context.EvaluationContext):  # type: ignore[misc, name
         """Step -> window -> encoded key -> values."""
         self._quiet: dict[Any, Any] = {}
         """Steps that had no timer to fire -> their watermark at that time."""
+
+    def get_execution_context(self, applied_ptransform: Any) -> Any:
+        """What one bundle sees of a step."""
+        context: Any = super().get_execution_context(applied_ptransform)
+        context._step_context = _StepContext(context.keyed_states)
+        return context
 
     def handle_result(self, completed_bundle: Any, completed_timers: Any, result: Any) -> Any:
         """Commit a bundle; those of its outputs that hold anything."""
