@@ -16,9 +16,9 @@ def test_blocks_of_a_window_become_one_at_the_earliest_time() -> None:
     fn.start_bundle()
 
     at_once = [
-        *fn.process(block("a", "b"), Timestamp(3), FIRST),
+        *fn.process(block("a", "b"), Timestamp(2), FIRST),
         *fn.process(block("c"), Timestamp(12), SECOND),
-        *fn.process(block("d"), Timestamp(2), FIRST),
+        *fn.process(block("d"), Timestamp(3), FIRST),
     ]
     rest = list(fn.finish_bundle())
 
