@@ -48,13 +48,18 @@ def read_result(output: Path) -> Result:
         if row["outcome"] == "duplicate":
             _add(facts, "duplicates", row["count"])
     _add(facts, "audience changes", len(_read(output, "audience_memberships", "message_id")))
-    identities = {
-        (row["identifier_type"], row["identifier"]): row["person_id"]
-        for row in _read(output, "identities", "identifier_type", "identifier", "person_id")
-    }
+    identities = _read_identities(output)
     return Result(
         facts, callers, {node: person for node, person in identities.items() if not _is_user(node, identities)}
     )
+
+
+def _read_identities(output: Path) -> dict[tuple[str, str], str]:
+    """Today's persons: of an identifier the row with the highest version counts, where rows have one."""
+    rows = pq.read_table(output / "identities").to_pylist()
+    rows.sort(key=lambda row: row.get("version", 0))
+    today = {(row["identifier_type"], row["identifier"]): row["person_id"] for row in rows}
+    return {node: person for node, person in today.items() if person is not None}
 
 
 def expected_facts(truth: Truth) -> dict[str, int]:
@@ -73,9 +78,9 @@ def find_differences(results: Mapping[str, Result], truth: Truth) -> list[str]:
     expected = expected_facts(truth)
     reference = next(iter(results))
     for name, result in results.items():
-        found += _compare(f"{name} and the truth", result.facts, expected)
-        found += _compare(f"{name} and {reference}, persons of calls", result.callers, results[reference].callers)
-        found += _compare(f"{name} and {reference}, identities", result.identities, results[reference].identities)
+        found += compare_values(f"{name} and the truth", result.facts, expected)
+        found += compare_values(f"{name} and {reference}, persons of calls", result.callers, results[reference].callers)
+        found += compare_values(f"{name} and {reference}, identities", result.identities, results[reference].identities)
     return found
 
 
@@ -87,7 +92,8 @@ def check_outputs(outputs: Mapping[str, Path], truth: Truth) -> tuple[list[str],
     return find_differences(results, truth), scores
 
 
-def _compare(what: str, found: Mapping[Any, Any], expected: Mapping[Any, Any]) -> list[str]:
+def compare_values(what: str, found: Mapping[Any, Any], expected: Mapping[Any, Any]) -> list[str]:
+    """One line if anything differs, with examples; else none."""
     differing = [key for key in {**expected, **found} if found.get(key) != expected.get(key)]
     if not differing:
         return []

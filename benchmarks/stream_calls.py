@@ -28,11 +28,9 @@ def stream_calls(links: Sequence[Link]) -> float:
         story = story.advance_watermark_to(window * _WINDOW_SECONDS).add_elements([CallBlock(calls)])
     started = time.process_time()
     pipeline: Any = beam.Pipeline(options=PipelineOptions(streaming=True, runner=STREAMING_RUNNER))
-    _ = (
-        pipeline
-        | "HearCalls" >> story.advance_watermark_to_infinity()
-        | "ResolveIdentities" >> ResolveIdentities(DEFAULT_RULES, Settings.identity_shards, _WINDOW_SECONDS)
-    )
+    calls = pipeline | "HearCalls" >> story.advance_watermark_to_infinity()
+    resolve = ResolveIdentities(DEFAULT_RULES, Settings.identity_shards, _WINDOW_SECONDS)
+    _ = (calls, calls) | "ResolveIdentities" >> resolve
     pipeline.run().wait_until_finish()
     return time.process_time() - started
 

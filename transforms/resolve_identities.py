@@ -18,6 +18,7 @@ from schemas.outcomes import Outcome, OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
 from transforms.cached_log import LogCache, LogSize
+from transforms.gather_calls import GatherCallsFn
 from transforms.grow_graph import GrowGraph, home_shard, rewrite
 from transforms.logic.count_calls import count_calls
 from transforms.logic.identify_callers import find_links, set_callers, split_prior
@@ -89,7 +90,12 @@ class ResolveIdentities(beam.PTransform):
         return ResolvedCalls(resolved.calls, linked.identities, resolved.dead_letters, resolved.counts)
 
     def _resolve_by_window(self, calls: PCollection) -> ResolvedCalls:
-        calls = calls | "WindowByArrival" >> window_by_arrival(self._window_seconds)
+        calls = (
+            calls
+            | "WindowByArrival" >> window_by_arrival(self._window_seconds)
+            # De-duplication gives a few calls an element; the shards of identifiers would leave one call in each.
+            | "GatherCalls" >> beam.ParDo(GatherCallsFn())
+        )
         links = calls | "FindLinks" >> beam.ParDo(_FindLinksFn(self._rules))
         at_home = [calls | "SendCallsHome" >> beam.ParDo(_SendCallsHomeFn(self._rules, self._shards))]
         if self._prior is not None:

@@ -1,0 +1,93 @@
+"""What the steps that remember cost a call: each engine a program of its own, its start and its source subtracted."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from rich.console import Console
+
+from benchmarks.compare_results import compare_values, expected_facts
+from benchmarks.generate_calls import Truth, generate_calls
+from benchmarks.measure_process import Cost, measure_process
+from benchmarks.run_rounds import EnginesDiffer, run_apart
+from benchmarks.stream_engines import SOURCE, Heard, make_command
+
+# Not known to the steps that are measured.
+_BEYOND = ("lines", "audience changes")
+
+
+class StateCost(msgspec.Struct):
+    """One engine at one size, the medians of all rounds."""
+
+    calls: int
+    cpu_us: float
+    """A call, user and system, without the program's start and its source."""
+    wall_us: float
+    runs: list[Cost]
+
+
+def measure_state(
+    engines: Mapping[str, Sequence[int]],
+    folder: Path,
+    rounds: int,
+    seed: int,
+    calls_a_window: int,
+    progress: Console,
+) -> dict[str, list[StateCost]]:
+    """Engine -> its cost at each of its sizes. Raises `EnginesDiffer` and `ProgramFailed`."""
+    sizes = sorted({size for of_engine in engines.values() for size in of_engine})
+    truths = {size: run_apart(generate_calls, folder / f"calls_{size}.jsonl", size, seed) for size in sizes}
+    run_apart(generate_calls, folder / "calls_1.jsonl", 1, seed)
+    all_engines: dict[str, Sequence[int]] = {SOURCE: sizes, **engines}
+    runs: dict[tuple[str, int], list[Cost]] = {}
+    for number in range(1, rounds + 1):
+        for name, of_engine in all_engines.items():  # the start first: what disturbs a round disturbs both
+            runs.setdefault((name, 1), []).append(_run(name, 1, folder, calls_a_window))
+            for size in of_engine:
+                with progress.status(f"round {number} of {rounds}: {name}, {size:,} calls"):
+                    cost = _run(name, size, folder, calls_a_window)
+                runs.setdefault((name, size), []).append(cost)
+                progress.print(f"round {number} of {rounds}: {name}, {size:,} calls, {cost.cpu_s:.1f} s CPU")
+        for size in sizes:
+            check_heard({name: _heard(name, size, folder) for name in engines if size in engines[name]}, truths[size])
+    return {name: [_summarise(runs, name, size) for size in of_engine] for name, of_engine in engines.items()}
+
+
+def check_heard(heard: Mapping[str, Heard], truth: Truth) -> None:
+    """Raise `EnginesDiffer` unless all heard what the truth says, and the same persons as the first."""
+    expected = {name: count for name, count in expected_facts(truth).items() if name not in _BEYOND}
+    found: list[str] = []
+    reference = next(iter(heard))
+    persons = {name: _flatten(each) for name, each in heard.items()}
+    for name, each in heard.items():
+        found += compare_values(f"{name} and the truth", each.facts, expected)
+        found += compare_values(f"{name} and {reference}, persons", persons[name], persons[reference])
+    if not persons[reference]:
+        found.append(f"{reference} has found no person")
+    if found:
+        raise EnginesDiffer("\n".join(["the engines differ, so no time is shown:", *found]))
+
+
+def _flatten(heard: Heard) -> dict[tuple[str, str], str]:
+    return {(kind, value): person for kind, persons in heard.persons.items() for value, person in persons.items()}
+
+
+def _run(name: str, size: int, folder: Path, calls_a_window: int) -> Cost:
+    calls, output = folder / f"calls_{size}.jsonl", _output(name, size, folder)
+    return measure_process(make_command(name, calls, output, calls_a_window), output.with_suffix(".log"))
+
+
+def _heard(name: str, size: int, folder: Path) -> Heard:
+    return msgspec.json.decode(_output(name, size, folder).read_bytes(), type=Heard)
+
+
+def _output(name: str, size: int, folder: Path) -> Path:
+    return folder / f"{name.replace(' ', '_')}_{size}.json"
+
+
+def _summarise(runs: Mapping[tuple[str, int], Sequence[Cost]], name: str, size: int) -> StateCost:
+    rounds = list(zip(runs[name, size], runs[name, 1], runs[SOURCE, size], runs[SOURCE, 1], strict=True))
+    cpu = median(whole.cpu_s - start.cpu_s - (read.cpu_s - idle.cpu_s) for whole, start, read, idle in rounds)
+    wall = median(whole.wall_s - start.wall_s - (read.wall_s - idle.wall_s) for whole, start, read, idle in rounds)
+    return StateCost(size, cpu / size * 1e6, wall / size * 1e6, list(runs[name, size]))
