@@ -17,7 +17,7 @@ from schemas.outcomes import Outcome, OutcomeKey
 from transforms.cached_log import LogCache
 from transforms.coders import CompressedStructCoder
 from transforms.logic.count_calls import count_calls
-from transforms.logic.drop_repeats import SeenMessages, find_caller_of, sort_out
+from transforms.logic.drop_repeats import SeenMessages, extract_caller, sort_out
 from transforms.logic.suppress_calls import SuppressedIdentifiers
 from transforms.pack_blocks import PackBlocks
 from transforms.several_outputs import gives_several
@@ -103,7 +103,7 @@ class _ShardCallersFn(beam.DoFn):
             shard = shard_of(call)
             if shard not in shards:
                 shards[shard] = CallerBlock([], [], block.block_id, [])
-            shards[shard].callers.append(find_caller_of(call))
+            shards[shard].callers.append(extract_caller(call))
             shards[shard].rows.append(row)
         yield from shards.items()
         if block.suppress:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.calls import Caller, CallerBlock, SegmentCall
 from tests.factories import NOW, call
 from tests.strategies import repeated_calls
-from transforms.logic.drop_repeats import SeenMessages, find_caller_of, find_repeats, message_key, sort_out
+from transforms.logic.drop_repeats import SeenMessages, extract_caller, find_repeats, message_key, sort_out
 from transforms.logic.suppress_calls import hash_identifier, suppression_key
 
 HORIZON = 10
@@ -35,7 +35,7 @@ def keep_slowly(calls: Iterable[SegmentCall]) -> list[bool]:
 
 def drop_repeats(calls: Sequence[SegmentCall], horizon_micros: int) -> list[tuple[SegmentCall, bool]]:
     """Each call, and whether it is a repeat."""
-    repeats = find_repeats([find_caller_of(one) for one in calls], horizon_micros)
+    repeats = find_repeats([extract_caller(one) for one in calls], horizon_micros)
     return [(one, position in repeats) for position, one in enumerate(calls)]
 
 
@@ -133,7 +133,7 @@ def test_every_row_of_every_block_is_kept_or_dropped_as_if_there_were_no_blocks(
         one.user_id = f"u{number % 3}"
     blocks = [
         CallerBlock(
-            [find_caller_of(one) for one in calls[at : at + size]], [], b"%d" % at, list(range(size))[: len(calls) - at]
+            [extract_caller(one) for one in calls[at : at + size]], [], b"%d" % at, list(range(size))[: len(calls) - at]
         )
         for at in range(0, len(calls), size)
     ]
@@ -148,9 +148,9 @@ def test_every_row_of_every_block_is_kept_or_dropped_as_if_there_were_no_blocks(
     dropped = {int(block_id) + row for block_id, rows in sorted_out.dropped.items() for row in rows}
     kept = [one for at, one in enumerate(calls) if at not in dropped]
     assert text_of(kept) == text_of(one for one in new if one.user_id not in erased)
-    assert text_of(sorted_out.kept) == text_of(map(find_caller_of, kept))
-    assert text_of(sorted_out.repeats) == text_of(map(find_caller_of, repeats))
-    assert text_of(sorted_out.suppressed) == text_of(find_caller_of(one) for one in new if one.user_id in erased)
+    assert text_of(sorted_out.kept) == text_of(map(extract_caller, kept))
+    assert text_of(sorted_out.repeats) == text_of(map(extract_caller, repeats))
+    assert text_of(sorted_out.suppressed) == text_of(extract_caller(one) for one in new if one.user_id in erased)
 
 
 # Unbounded

@@ -83,7 +83,7 @@ def message_key(call: SegmentCall) -> bytes:
     ).digest()
 
 
-def find_caller_of(call: SegmentCall) -> Caller:
+def extract_caller(call: SegmentCall) -> Caller:
     """The caller of a call, for a journey without it."""
     caller = Caller(
         call.workspace_id,
