@@ -1,0 +1,93 @@
+"""What Dataflow works through by the piece: shuffles, and requests to state. A change is one of what a call costs.
+
+docs/performance.md has what follows in bytes and dollars: after `UPDATE_GOLDEN=1` measure that again.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+
+from benchmarks.count_state import count_state
+from benchmarks.generate_calls import generate_calls
+from benchmarks.list_shuffles import Shuffle, list_shuffles
+from benchmarks.play_stream import PlayCalls
+from benchmarks.weigh_shuffles import WeighingPipeline, take_weights
+from pipelines.runners import make_options
+from pipelines.segment_to_bigquery import build, read, read_prior, write
+from pipelines.settings import Settings, build_parser, parse_settings
+from tests.contract.dataflow_jobs import no_cloud
+
+CLOUD = [
+    *("--output_dataset", "my-project.segment"),
+    *("--runner", "DataflowRunner", "--project", "my-project", "--region", "europe-west1"),
+    *("--temp_location", "gs://my-bucket/tmp"),
+]
+STREAM = ["--input_subscription", "projects/my-project/subscriptions/segment-calls", *CLOUD]
+FILES = ["--input_files", "gs://my-bucket/*.jsonl", "--bigquery_method", "FILE_LOADS", *CLOUD]
+
+# A window of ten seconds each.
+BLOCKS, CALLS_A_BLOCK = 3, 100
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_cloud() -> Iterator[None]:
+    with no_cloud():
+        yield
+
+
+def find_shuffles(argv: list[str]) -> list[Shuffle]:
+    settings, beam_flags = parse_settings(argv)
+    options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
+    pipeline = beam.Pipeline(options=options)
+    write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
+    return list_shuffles(pipeline.to_runner_api())
+
+
+def describe_shuffles(mode: str, shuffles: list[Shuffle]) -> list[str]:
+    """Ours by name, those of Beam's sinks by number."""
+    counted = Counter(
+        (shuffle.step.split("/")[0] + "/..." if shuffle.step.startswith("Write") else shuffle.step, shuffle.kind.value)
+        for shuffle in shuffles
+    )
+    return [f"{mode:6} {kind:7} {count:2} {step}" for (step, kind), count in sorted(counted.items())]
+
+
+def compare_golden(lines: list[str], golden: str) -> None:
+    path = Path(__file__).parent / golden
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text("\n".join(lines) + "\n")
+
+    assert lines == path.read_text().splitlines()
+
+
+@pytest.mark.slow
+def test_shuffles_are_those_of_the_golden_file() -> None:
+    found = describe_shuffles("files", find_shuffles(FILES)) + describe_shuffles("stream", find_shuffles(STREAM))
+
+    compare_golden(found, "shuffles.txt")
+
+
+@pytest.mark.slow
+def test_requests_to_state_are_those_of_the_golden_file(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    generate_calls(path, BLOCKS * CALLS_A_BLOCK, seed=7)
+    options = make_options(["--direct_num_workers=1"], build_parser(), input_files=str(path))
+    settings = Settings(input_subscription=STREAM[1], output_dir="unused")
+    take_weights()
+
+    with count_state() as uses:
+        pipeline = WeighingPipeline(options=options)
+        messages = pipeline | "PlayCalls" >> PlayCalls(path, CALLS_A_BLOCK, CALLS_A_BLOCK // settings.window_seconds)
+        build(messages, settings)
+        pipeline.run().wait_until_finish()
+
+    elements = {step: weight.elements for step, weight in take_weights().items()}
+    lines = [f"{'elements':>8} {'reads':>5} {'writes':>6} {'appends':>7} {'clears':>6} {'timers':>6} step and state"]
+    for (step, state), use in sorted(uses.by_state.items()):
+        asked = f"{use.reads:5} {use.writes:6} {use.appends:7} {use.clears:6} {use.timers:6}"
+        lines.append(f"{elements[step]:8} {asked} {step} {state.removeprefix('ts-')}")
+    compare_golden(lines, "state_requests.txt")
