@@ -3,6 +3,7 @@
 docs/performance.md has what follows in bytes and dollars: after `UPDATE_GOLDEN=1` measure that again.
 """
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +14,11 @@ import pytest
 
 from benchmarks.count_state import count_state
 from benchmarks.generate_calls import generate_calls
+from benchmarks.list_prices import GIB
 from benchmarks.list_shuffles import Shuffle, list_shuffles
 from benchmarks.play_stream import PlayCalls
+from benchmarks.price_calls import CallCosts, price_files, price_storage_write, price_streaming_inserts
+from benchmarks.weigh_rows import weigh_row
 from benchmarks.weigh_shuffles import WeighingPipeline, take_weights
 from pipelines.runners import make_options
 from pipelines.segment_to_bigquery import build, read, read_prior, write
@@ -62,6 +66,35 @@ def compare_golden(lines: list[str], golden: str) -> None:
         path.write_text("\n".join(lines) + "\n")
 
     assert lines == path.read_text().splitlines()
+
+
+def test_a_row_weighs_what_bigquery_documents() -> None:
+    row = {"workspace_id": "ütf", "message_id": "m1", "timestamp": "2026-03-02", "context": '{"a":1}'}
+    sent = {"insertId": "id", "json": row}
+
+    weight = weigh_row("aliases", row, "id")
+
+    assert weight.logical == (2 + 4) + (2 + 2) + 8 + 7
+    assert weight.proto == (1 + 1 + 4) + (1 + 1 + 2) + (1 + 8) + (1 + 1 + 7)
+    assert weight.billed_inserts == 1024
+    assert weight.json == len(json.dumps(sent, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def test_a_billion_calls_are_priced_as_by_hand() -> None:
+    # 2.16 us are an hour for a billion calls of a vCPU that is busy for six tenths; 1.073741824 bytes are a GiB
+    costs = CallCosts(2.16, GIB / 1e9, GIB / 1e9, GIB / 1e9, GIB / 1e9, GIB / 1e9, GIB / 1e9, GIB / 1e9, GIB / 1e9)
+
+    files, inserts, storage = price_files(costs), price_streaming_inserts(costs), price_storage_write(costs)
+
+    assert files.vcpu_hours == pytest.approx(1)
+    assert files.calls_a_vcpu_second == pytest.approx(1e9 / 3600)
+    assert files.total == pytest.approx(0.056 + 3.75 * 0.003557 + 0.011 + 0.02)
+    assert inserts.total == pytest.approx(
+        0.069 + 3.75 * 0.003557 + 5 * 0.018 + 2 * 40 / 1024 + 0.01 * 1024 / 200 + 0.02
+    )
+    assert storage.vcpu_hours == pytest.approx(1 + 1e9 / 6_000 / 3600)
+    assert storage.service == pytest.approx(5 * 0.018)
+    assert storage.ingestion == pytest.approx(0.025)
 
 
 @pytest.mark.slow
