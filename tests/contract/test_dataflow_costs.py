@@ -20,18 +20,29 @@ from benchmarks.play_stream import PlayCalls
 from benchmarks.price_calls import CallCosts, price_files, price_storage_write, price_streaming_inserts
 from benchmarks.weigh_rows import weigh_row
 from benchmarks.weigh_shuffles import WeighingPipeline, take_weights
+from pipelines import email_logs_to_segment as emails
+from pipelines.email_settings import build_parser as build_email_parser
+from pipelines.email_settings import parse_email_settings
 from pipelines.runners import make_options
 from pipelines.segment_to_bigquery import build, read, read_prior, write
 from pipelines.settings import Settings, build_parser, parse_settings
 from tests.contract.dataflow_jobs import no_cloud
 
 CLOUD = [
-    *("--output_dataset", "my-project.segment"),
     *("--runner", "DataflowRunner", "--project", "my-project", "--region", "europe-west1"),
     *("--temp_location", "gs://my-bucket/tmp"),
 ]
-STREAM = ["--input_subscription", "projects/my-project/subscriptions/segment-calls", *CLOUD]
-FILES = ["--input_files", "gs://my-bucket/*.jsonl", "--bigquery_method", "FILE_LOADS", *CLOUD]
+SUBSCRIPTION = "projects/my-project/subscriptions/segment-calls"
+TABLES = ["--output_dataset", "my-project.segment"]
+STREAM = ["--input_subscription", SUBSCRIPTION, *TABLES, *CLOUD]
+FILES = ["--input_files", "gs://my-bucket/*.jsonl", "--bigquery_method", "FILE_LOADS", *TABLES, *CLOUD]
+
+TOPIC = ["--output_topic", "projects/my-project/topics/segment-events"]
+EMAIL_STREAM = [
+    *("--input_subscription", "projects/my-project/subscriptions/email-logs"),
+    *("--identity_subscription", "projects/my-project/subscriptions/identity-updates", *TOPIC, *CLOUD),
+]
+EMAIL_FILES = ["--input_files", "gs://my-bucket/*.jsonl", "--output_dir", "gs://my-bucket/out", *CLOUD]
 
 # A window of ten seconds each.
 BLOCKS, CALLS_A_BLOCK = 3, 100
@@ -51,13 +62,21 @@ def find_shuffles(argv: list[str]) -> list[Shuffle]:
     return list_shuffles(pipeline.to_runner_api())
 
 
+def find_email_shuffles(argv: list[str]) -> list[Shuffle]:
+    settings, beam_flags = parse_email_settings(argv)
+    options = make_options(beam_flags, build_email_parser(), input_files=settings.input_files)
+    pipeline = beam.Pipeline(options=options)
+    emails.write(emails.build(emails.read(pipeline, settings), settings), settings)
+    return list_shuffles(pipeline.to_runner_api())
+
+
 def describe_shuffles(mode: str, shuffles: list[Shuffle]) -> list[str]:
     """Ours by name, those of Beam's sinks by number."""
     counted = Counter(
         (shuffle.step.split("/")[0] + "/..." if shuffle.step.startswith("Write") else shuffle.step, shuffle.kind.value)
         for shuffle in shuffles
     )
-    return [f"{mode:6} {kind:7} {count:2} {step}" for (step, kind), count in sorted(counted.items())]
+    return [f"{mode:14} {kind:7} {count:2} {step}" for (step, kind), count in sorted(counted.items())]
 
 
 def compare_golden(lines: list[str], golden: str) -> None:
@@ -99,9 +118,16 @@ def test_a_billion_calls_are_priced_as_by_hand() -> None:
 
 @pytest.mark.slow
 def test_shuffles_are_those_of_the_golden_file() -> None:
-    found = describe_shuffles("files", find_shuffles(FILES)) + describe_shuffles("stream", find_shuffles(STREAM))
+    found = {
+        "calls, files": find_shuffles(FILES),
+        "calls, stream": find_shuffles(STREAM),
+        "emails, files": find_email_shuffles(EMAIL_FILES),
+        "emails, stream": find_email_shuffles(EMAIL_STREAM),
+    }
 
-    compare_golden(found, "shuffles.txt")
+    compare_golden(
+        [line for mode, shuffles in found.items() for line in describe_shuffles(mode, shuffles)], "shuffles.txt"
+    )
 
 
 @pytest.mark.slow
@@ -109,7 +135,7 @@ def test_requests_to_state_are_those_of_the_golden_file(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     generate_calls(path, BLOCKS * CALLS_A_BLOCK, seed=7)
     options = make_options(["--direct_num_workers=1"], build_parser(), input_files=str(path))
-    settings = Settings(input_subscription=STREAM[1], output_dir="unused")
+    settings = Settings(input_subscription=SUBSCRIPTION, output_dir="unused")
     take_weights()
 
     with count_state() as uses:
