@@ -61,7 +61,7 @@ def tabulate_flow(modes: Sequence[ModeCosts], calls: int) -> Table:
     rows = []
     for name, holds in _GROUPS.items():
         sums = [total_bytes(weight for step, weight in mode.flow.shuffles.items() if holds(step)) for mode in modes]
-        if any(sums):
+        if max(sums) / calls >= 0.05:
             rows.append((name, *(f"{each / calls:,.1f}" for each in sums)))
     rows.append(("**shuffled, bytes**", *(f"**{mode.costs.shuffled:,.0f}**" for mode in modes)))
     rows.append(("elements shuffled", *(f"{_elements(mode) / calls:.3f}" for mode in modes)))
