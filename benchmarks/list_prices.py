@@ -1,7 +1,7 @@
 """Google's list prices, in dollars, without discounts and free tiers.
 
-Of us-central1, as they stood in the middle of 2026. They change and differ by region: check them on the pages that are
-named before a budget is built on them.
+Of us-central1 in the middle of 2026, as copies of the pages that are named and others' notes of them have it: the live
+pages were not read. They change and differ by region: check them before a budget is built on them.
 """
 
 GIB = 2**30
@@ -29,5 +29,5 @@ STREAMING_INSERTS_200_MIB = 0.01
 STORAGE_GIB_MONTH = 0.02
 
 # Google's benchmark of Beam Java, a map-only template, exactly-once, about 1 KiB a message:
-# https://cloud.google.com/dataflow/docs/guides/pubsub-bigquery-performance
+# https://cloud.google.com/dataflow/docs/guides/pubsub-bigquery-performance. About, and to check as well.
 ANCHOR_CALLS_A_VCPU_SECOND = 6_000
