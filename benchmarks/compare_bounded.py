@@ -7,10 +7,10 @@ each round that all three wrote what the truth says, with the same persons. Only
   by the docs    python -m benchmarks.by_the_docs: one dict a call, GroupByKey, CombineFn, side input, WriteToParquet
   plain loop     python -m benchmarks.plain_loop: one loop without Beam, the floor
 
-Times are of the whole program, its start included; CPU is user and system; memory is the peak of resident memory; a
-ratio below 1 is faster. Precision and recall compare the persons with the true ones, as pairs of identifiers: over all
-of them, and where the calls hold evidence enough (`benchmarks/find_evidence.py` says when), where both must be 1. What
-is missed or wrong is counted by cause.
+Times are of the whole program, its start included; CPU is user and system; memory is the peak of what all its processes
+hold together; a ratio below 1 is faster. Precision and recall compare the persons with the true ones, as pairs of
+identifiers: over all of them, and where the calls hold evidence enough (`benchmarks/find_evidence.py` says when), where
+both must be 1. What is missed or wrong is counted by cause.
 """
 
 import argparse

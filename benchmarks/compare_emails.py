@@ -10,9 +10,9 @@ the truth says. Only then are times shown.
 
 The three share no code that decides what is first. The baselines share how a call is written, and that is not the
 pipeline's either. Times are of the whole program, its start included; CPU is user and system; memory is the peak of
-resident memory. A ratio is the median of those of all rounds: another program that slows a round slows both sides of
-it. Below 1 is faster. With several sizes a last table has the CPU microseconds a line, start included: flat or falling
-if growth is linear.
+what all its processes hold together. A ratio is the median of those of all rounds: another program that slows a round
+slows both sides of it. Below 1 is faster. With several sizes a last table has the CPU microseconds a line, start
+included: flat or falling if growth is linear.
 """
 
 import argparse
