@@ -12,7 +12,7 @@ from benchmarks import compare_bounded, compare_emails
 from benchmarks.report_costs import PIPELINE, PLAIN_LOOP
 
 BOUNDS = Path(compare_bounded.__file__).with_name("bounds.toml")
-ROUNDS = 5
+TRIES = 3
 
 
 @pytest.mark.slow
@@ -34,20 +34,16 @@ def test_pipeline_costs_no_more_than_it_did(
     name = request.node.callspec.id
     bound = tomllib.loads(BOUNDS.read_text())[name]
     report, lines, most = tmp_path / "costs.json", bound["lines"], bound["most_times_plain_loop"]
-    flags = [flag, str(lines), "--rounds", "1", "--workers", "1", "--engines", PIPELINE, PLAIN_LOOP]
+    flags = [flag, str(lines), "--rounds", "3", "--workers", "1", "--engines", PIPELINE, PLAIN_LOOP]
 
-    # The machine may be busy with something else: the best of several rounds is what the code can do.
-    lowest: dict[str, float] = {}
-    for _ in range(ROUNDS):
+    # The machine may be busy with something else: the best of several tries is what the code can do.
+    ratios: list[float] = []
+    while not ratios or (min(ratios) > most and len(ratios) < TRIES):
         assert compare([*flags, "--json", str(report)]) == 0
-        for engine, costs in find_engines(json.loads(report.read_bytes())).items():
-            lowest[engine] = min(lowest.get(engine, costs["cpu_s"]), costs["cpu_s"])
-        ratio = lowest[PIPELINE] / lowest[PLAIN_LOOP]
-        if ratio <= most:
-            return
+        ratios.append(find_engines(json.loads(report.read_bytes()))[PIPELINE]["cpu_ratios"][PLAIN_LOOP])
 
-    pytest.fail(
-        f"{name}, {lines:,} lines: the pipeline takes {ratio:.2f} times the CPU time of the plain loop "
-        f"({lowest[PIPELINE]:.1f} s and {lowest[PLAIN_LOOP]:.1f} s, the lowest of {ROUNDS} rounds); "
-        f"the bound is {most}. If that is what it must cost, measure and store it as {BOUNDS.name} says"
+    told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    assert min(ratios) <= most, (
+        f"{name}, {lines:,} lines: the pipeline took {told} times the CPU time "
+        f"of the plain loop; the bound is {most}. If that is what it must cost, store another as {BOUNDS.name} says"
     )
