@@ -7,15 +7,15 @@ each round that all three wrote what the truth says, with the same persons. Only
   by the docs    python -m benchmarks.by_the_docs: one dict a call, GroupByKey, CombineFn, side input, WriteToParquet
   plain loop     python -m benchmarks.plain_loop: one loop without Beam, the floor
 
-Times are of the whole program, its start included; CPU is user and system; memory is the peak of resident memory; a
-ratio below 1 is faster. Precision and recall compare the persons with the true ones, as pairs of identifiers: over all
-of them, and where the calls hold evidence enough (`benchmarks/find_evidence.py` says when), where both must be 1. What
-is missed or wrong is counted by cause.
+Times are of the whole program, its start included; CPU is user and system; memory is the peak of what all its processes
+hold together; a ratio below 1 is faster. Precision and recall compare the persons with the true ones, as pairs of
+identifiers: over all of them, and where the calls hold evidence enough (`benchmarks/find_evidence.py` says when), where
+both must be 1. What is missed or wrong is counted by cause.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,17 +28,29 @@ from benchmarks.generate_calls import Truth, generate_calls, write_truth
 from benchmarks.measure_process import ProgramFailed
 from benchmarks.report_bounded import Report, make_bounded_markdown, make_bounded_table, make_report
 from benchmarks.report_costs import BY_THE_DOCS, PIPELINE, PLAIN_LOOP
-from benchmarks.run_rounds import EnginesDiffer, new_folder, positive, run_apart, run_rounds, working_folder
+from benchmarks.run_rounds import (
+    Command,
+    EnginesDiffer,
+    add_engine_flags,
+    choose_engines,
+    new_folder,
+    positive,
+    run_apart,
+    run_rounds,
+    working_folder,
+)
 from benchmarks.score_persons import Score
 
-_COMMANDS: dict[str, Callable[[str, str], list[str]]] = {
+_COMMANDS: dict[str, Command] = {
     PIPELINE: lambda calls, output: ["pipelines.segment_to_bigquery", "--input_files", calls, "--output_dir", output],
     BY_THE_DOCS: lambda calls, output: ["benchmarks.by_the_docs", calls, output],
     PLAIN_LOOP: lambda calls, output: ["benchmarks.plain_loop", calls, output],
 }
 
 
-def compare_bounded(folder: Path, calls: int, rounds: int, seed: int, progress: Console) -> Report:
+def compare_bounded(
+    folder: Path, engines: Mapping[str, Command], calls: int, rounds: int, seed: int, progress: Console
+) -> Report:
     """Generate, run and check in `folder`. Raises `EnginesDiffer` and `ProgramFailed`."""
     calls_path = folder / "calls.jsonl"
     with progress.status(f"generating {calls:,} calls"):
@@ -46,10 +58,10 @@ def compare_bounded(folder: Path, calls: int, rounds: int, seed: int, progress: 
     write_truth(folder / "truth.json", truth)
     progress.print(f"generated {calls:,} calls, {calls_path.stat().st_size / 1e6:,.0f} MB")
     runs, outputs, scores = run_rounds(
-        _COMMANDS, calls_path, folder, rounds, lambda outputs: _check(outputs, truth), progress
+        engines, calls_path, folder, rounds, lambda outputs: _check(outputs, truth), progress
     )
     with progress.status("explaining what is missed and wrong"):
-        explained = _explain(calls_path, truth, outputs[PIPELINE])
+        explained = _explain(calls_path, truth, next(iter(outputs.values())))
     return make_report(runs, scores, explained, calls, seed, datetime.now(UTC))
 
 
@@ -90,6 +102,7 @@ them fails, 2 for a wrong flag.""",
     parser.add_argument("--calls", type=positive, default=200_000, help="lines to generate. Default: %(default)s")
     parser.add_argument("--rounds", type=positive, default=3, help="runs of each engine. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="of the generator. Default: %(default)s")
+    add_engine_flags(parser)
     parser.add_argument(
         "--output", type=new_folder, metavar="DIR", help="keep calls, truth and the last round here. Default: nowhere"
     )
@@ -101,10 +114,11 @@ them fails, 2 for a wrong flag.""",
 def main(argv: Sequence[str]) -> int:
     """The command line."""
     arguments = build_parser().parse_args(argv)
+    engines = choose_engines(_COMMANDS, arguments)
     progress = Console(stderr=True, highlight=False)
     try:
         with working_folder(arguments.output, "compare_bounded_") as folder:
-            report = compare_bounded(folder, arguments.calls, arguments.rounds, arguments.seed, progress)
+            report = compare_bounded(folder, engines, arguments.calls, arguments.rounds, arguments.seed, progress)
     except (EnginesDiffer, ProgramFailed) as error:
         print(error, file=sys.stderr)
         return 1

@@ -10,14 +10,14 @@ the truth says. Only then are times shown.
 
 The three share no code that decides what is first. The baselines share how a call is written, and that is not the
 pipeline's either. Times are of the whole program, its start included; CPU is user and system; memory is the peak of
-resident memory. A ratio is the median of those of all rounds: another program that slows a round slows both sides of
-it. Below 1 is faster. With several sizes a last table has the CPU microseconds a line, start included: flat or falling
-if growth is linear.
+what all its processes hold together. A ratio is the median of those of all rounds: another program that slows a round
+slows both sides of it. Below 1 is faster. With several sizes a last table has the CPU microseconds a line, start
+included: flat or falling if growth is linear.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,19 @@ from benchmarks.report_costs import (
     ratio_columns,
     summarise_runs,
 )
-from benchmarks.run_rounds import EnginesDiffer, new_folder, positive, run_apart, run_rounds, working_folder
+from benchmarks.run_rounds import (
+    Command,
+    EnginesDiffer,
+    add_engine_flags,
+    choose_engines,
+    new_folder,
+    positive,
+    run_apart,
+    run_rounds,
+    working_folder,
+)
 
-_COMMANDS: dict[str, Callable[[str, str], list[str]]] = {
+_COMMANDS: dict[str, Command] = {
     PIPELINE: lambda log, output: ["pipelines.email_logs_to_segment", "--input_files", log, "--output_dir", output],
     BY_THE_DOCS: lambda log, output: ["benchmarks.email_by_the_docs", log, output],
     PLAIN_LOOP: lambda log, output: ["benchmarks.email_plain_loop", log, output],
@@ -77,7 +87,9 @@ class EmailReport(msgspec.Struct):
     sizes: list[SizeReport]
 
 
-def compare_emails(folder: Path, lines: int, rounds: int, seed: int, skew: Skew, progress: Console) -> SizeReport:
+def compare_emails(
+    folder: Path, engines: Mapping[str, Command], lines: int, rounds: int, seed: int, skew: Skew, progress: Console
+) -> SizeReport:
     """Generate, run and check in `folder`. Raises `EnginesDiffer` and `ProgramFailed`."""
     folder.mkdir()
     log = folder / "log.jsonl"
@@ -86,9 +98,9 @@ def compare_emails(folder: Path, lines: int, rounds: int, seed: int, skew: Skew,
     (folder / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(truth), indent=1))
     megabytes = log.stat().st_size / 1e6
     progress.print(f"generated {lines:,} lines, {megabytes:,.0f} MB")
-    runs = run_rounds(_COMMANDS, log, folder, rounds, lambda outputs: _check(outputs, truth), progress).runs
-    engines = {name: summarise_runs(costs, lines) for name, costs in runs.items()}
-    return SizeReport(lines, sum(truth.calls.values()), megabytes, truth.lines_of_the_busiest, engines)
+    runs = run_rounds(engines, log, folder, rounds, lambda outputs: _check(outputs, truth), progress).runs
+    costs = summarise_runs(runs, lines)
+    return SizeReport(lines, sum(truth.calls.values()), megabytes, truth.lines_of_the_busiest, costs)
 
 
 def _check(outputs: dict[str, Path], truth: Truth) -> None:
@@ -108,7 +120,8 @@ def _rows(size: SizeReport) -> list[tuple[str, ...]]:
 
 def _growth_rows(report: EmailReport) -> list[tuple[str, ...]]:
     return [
-        (name, *(f"{1e6 * size.engines[name].cpu_s / size.lines:.1f}" for size in report.sizes)) for name in _COMMANDS
+        (name, *(f"{1e6 * size.engines[name].cpu_s / size.lines:.1f}" for size in report.sizes))
+        for name in report.sizes[0].engines
     ]
 
 
@@ -173,6 +186,7 @@ flag.""",
     )
     parser.add_argument("--rounds", type=positive, default=3, help="runs of each engine. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="of the generator. Default: %(default)s")
+    add_engine_flags(parser)
     parser.add_argument(
         "--skew",
         type=Skew,
@@ -191,6 +205,7 @@ flag.""",
 def main(argv: Sequence[str]) -> int:
     """The command line."""
     arguments = build_parser().parse_args(argv)
+    engines = choose_engines(_COMMANDS, arguments)
     progress = Console(stderr=True, highlight=False)
     sizes = []
     try:
@@ -198,7 +213,13 @@ def main(argv: Sequence[str]) -> int:
             with working_folder(arguments.output, "compare_emails_") as folder:
                 sizes.append(
                     compare_emails(
-                        folder / f"{lines}_lines", lines, arguments.rounds, arguments.seed, arguments.skew, progress
+                        folder / f"{lines}_lines",
+                        engines,
+                        lines,
+                        arguments.rounds,
+                        arguments.seed,
+                        arguments.skew,
+                        progress,
                     )
                 )
     except (EnginesDiffer, ProgramFailed) as error:

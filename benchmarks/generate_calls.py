@@ -2,15 +2,16 @@
 
 The same numbers give the same bytes, on any machine. What it stresses: messages delivered again soon and late, calls
 that must be rejected, calls that happened days before they came, shared devices, people with several devices, emails
-and user_ids, and Engage's audiences.
+and user_ids, and Engage's audiences. If asked for, one user makes 30 % of the calls, or all people are of one group.
 """
 
 import argparse
 import heapq
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -39,6 +40,7 @@ _FARTHEST_REPEAT_LINES = 20 * 3600 * 1000 // _MILLISECONDS_A_LINE
 _SHARE_FAULTY = 0.01
 _SHARE_REPEATED = 0.05
 _SHARE_LATE = 0.03
+_SHARE_OF_THE_BUSIEST = 0.3
 _MIX = {
     invent_track: 58,
     invent_page: 20,
@@ -51,6 +53,16 @@ _MIX = {
 _KINDS = tuple(_MIX)
 _WEIGHTS = tuple(accumulate(_MIX.values()))
 _FAULT_KINDS = tuple(FAULTS)
+
+
+class Skew(StrEnum):
+    """Where the calls gather."""
+
+    NONE = "none"
+    USER = "user"
+    """One user makes 30 % of all calls."""
+    GROUP = "group"
+    """Everybody belongs to one group."""
 
 
 class Truth(msgspec.Struct):
@@ -67,21 +79,31 @@ class Truth(msgspec.Struct):
     audience_changes: int
     persons: dict[str, dict[str, int]]
     """Identifier type -> identifier -> the number of the person whose it is, for all that a valid call carries."""
+    calls_of_the_busiest: int
+    """Person, of the unique valid calls."""
+    members_of_the_largest: int
+    """Group, of the people with a valid group call."""
 
 
 class Workload:
     """The lines, one after the other; the truth about them is whole when the last one is out."""
 
-    def __init__(self, calls: int, seed: int) -> None:
+    def __init__(self, calls: int, seed: int, skew: Skew = Skew.NONE) -> None:
         self._random = Random(seed)
         self._calls = calls
         self._people = invent_people(self._random, calls)
+        if skew == Skew.GROUP:
+            for person in self._people:
+                person.group_id = self._people[0].group_id
+        self._busiest = next(person for person in self._people if person.user_id) if skew == Skew.USER else None
         self._owners = find_device_owners(self._people)
         self._repeats: list[tuple[int, int, Call]] = []
         self._written: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._duplicates = 0
         self._audience_changes = 0
+        self._calls_of: Counter[int] = Counter()
+        self._members: defaultdict[str, set[int]] = defaultdict(set)
         self._emails: dict[str, int] = {}
         self._user_ids: dict[str, int] = {}
         self._anonymous_ids: dict[str, int] = {}
@@ -114,9 +136,13 @@ class Workload:
             rejected=dict(sorted(rejected.items())),
             audience_changes=self._audience_changes,
             persons={"email": self._emails, "user_id": self._user_ids, "anonymous_id": self._anonymous_ids},
+            calls_of_the_busiest=max(self._calls_of.values(), default=0),
+            members_of_the_largest=max(map(len, self._members.values()), default=0),
         )
 
     def _choose_person(self) -> tuple[Person, str]:
+        if self._busiest is not None and self._random.random() < _SHARE_OF_THE_BUSIEST:
+            return self._busiest, self._random.choice(self._busiest.devices)
         # the power makes the first people busier than the last
         person = self._people[int(len(self._people) * self._random.random() ** 1.3)]
         return person, self._random.choice(person.devices)
@@ -136,7 +162,10 @@ class Workload:
             self._audience_changes += 1
         elif call["type"] == "alias" and person.next_user_id == call["userId"]:
             person.user_id, person.next_user_id = person.next_user_id, None
+        elif call["type"] == "group":
+            self._members[call["groupId"]].add(person.number)
         self._written[call["type"]] += 1
+        self._calls_of[person.number] += 1
         self._note_identifiers(call, person)
         return call
 
@@ -182,9 +211,9 @@ class Workload:
             self._emails[traits["email"].strip().lower()] = person.number
 
 
-def generate_calls(path: Path, calls: int, seed: int) -> Truth:
+def generate_calls(path: Path, calls: int, seed: int, skew: Skew = Skew.NONE) -> Truth:
     """Write `calls` lines to `path`; the truth about them."""
-    workload = Workload(calls, seed)
+    workload = Workload(calls, seed, skew)
     with path.open("wb") as file:
         for line in workload.lines():
             file.write(line)
@@ -212,9 +241,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("path", type=Path, metavar="CALLS.jsonl", help="the file to write")
     parser.add_argument("--calls", type=int, default=20_000, help="lines, all told. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="another number, another file. Default: %(default)s")
+    parser.add_argument(
+        "--skew",
+        type=Skew,
+        choices=list(Skew),
+        default=Skew.NONE,
+        help="user: one makes 30 %% of all calls; group: everybody is in one. Default: %(default)s",
+    )
     parser.add_argument("--truth", type=Path, metavar="TRUTH.json", help="where the truth goes")
     arguments = parser.parse_args(argv)
-    truth = generate_calls(arguments.path, arguments.calls, arguments.seed)
+    truth = generate_calls(arguments.path, arguments.calls, arguments.seed, arguments.skew)
     if arguments.truth is not None:
         write_truth(arguments.truth, truth)
     print(f"{truth.lines:,} lines: {sum(truth.written.values()):,} calls, {truth.duplicates:,} duplicates, ", end="")

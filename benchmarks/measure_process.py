@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.watch_memory import WatchedMemory
+
 _LOG_LINES = 20
 
 
@@ -18,6 +20,7 @@ class Cost(msgspec.Struct, frozen=True):
     cpu_s: float
     """User and system."""
     peak_rss_mb: float
+    """Of all its processes together; see `WatchedMemory`."""
 
 
 class ProgramFailed(Exception):  # noqa: N818 - the program's failure, told with its last words
@@ -34,7 +37,8 @@ def measure_process(command: Sequence[str], log: Path) -> Cost:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            with WatchedMemory(process.pid) as memory:
+                _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
             process.kill()
             process.wait()
@@ -44,4 +48,6 @@ def measure_process(command: Sequence[str], log: Path) -> Cost:
     if process.returncode:
         words = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
         raise ProgramFailed("\n".join([f"{' '.join(command)} ended with {process.returncode}:", *words]))
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6)
+    # What one process alone took at most the system knows to the byte, also between two looks.
+    peak = max(memory.peak_bytes, usage.ru_maxrss * 1024)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak / 1e6)

@@ -52,8 +52,8 @@ def make_report(
 ) -> Report:
     """The report of all runs."""
     engines = {
-        name: EngineReport(**msgspec.structs.asdict(summarise_runs(costs, calls)), score=scores[name])
-        for name, costs in runs.items()
+        name: EngineReport(**msgspec.structs.asdict(costs), score=scores[name])
+        for name, costs in summarise_runs(runs, calls).items()
     }
     rounds = max(len(costs) for costs in runs.values())
     return Report(now.astimezone(UTC).date().isoformat(), describe_machine(), calls, seed, rounds, engines, explained)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.measure_process import Cost
 
-PIPELINE, BY_THE_DOCS, PLAIN_LOOP = "the pipeline", "by the docs", "plain loop"
+ENGINES = PIPELINE, BY_THE_DOCS, PLAIN_LOOP = "the pipeline", "by the docs", "plain loop"
 
 
 class EngineCosts(msgspec.Struct):
@@ -24,18 +24,33 @@ class EngineCosts(msgspec.Struct):
     cpu_s: float
     peak_rss_mb: float
     lines_per_s: float
+    wall_ratios: dict[str, float]
+    """By engine: how many times its wall time. The median of all rounds, as what disturbs a round disturbs both."""
+    cpu_ratios: dict[str, float]
+    """The same of CPU time: steadier on a shared machine."""
 
 
-def summarise_runs(runs: Sequence[Cost], lines: int) -> EngineCosts:
-    """The medians of the runs over a file of so many lines."""
-    wall = median(cost.wall_s for cost in runs)
+def summarise_runs(runs: Mapping[str, Sequence[Cost]], lines: int) -> dict[str, EngineCosts]:
+    """The engines, of which each has run in every round over a file of so many lines."""
+    return {name: _summarise_engine(costs, runs, lines) for name, costs in runs.items()}
+
+
+def _summarise_engine(costs: Sequence[Cost], runs: Mapping[str, Sequence[Cost]], lines: int) -> EngineCosts:
+    wall = median(cost.wall_s for cost in costs)
     return EngineCosts(
-        runs=list(runs),
+        runs=list(costs),
         wall_s=wall,
-        cpu_s=median(cost.cpu_s for cost in runs),
-        peak_rss_mb=median(cost.peak_rss_mb for cost in runs),
+        cpu_s=median(cost.cpu_s for cost in costs),
+        peak_rss_mb=median(cost.peak_rss_mb for cost in costs),
         lines_per_s=lines / wall,
+        wall_ratios={name: _compare_runs(costs, beside, lambda cost: cost.wall_s) for name, beside in runs.items()},
+        cpu_ratios={name: _compare_runs(costs, beside, lambda cost: cost.cpu_s) for name, beside in runs.items()},
     )
+
+
+def _compare_runs(one: Sequence[Cost], other: Sequence[Cost], measure: Callable[[Cost], float]) -> float:
+    """How many times the cost of the other, round by round: the median."""
+    return median(measure(cost) / measure(beside) for cost, beside in zip(one, other, strict=True))
 
 
 def describe_machine() -> dict[str, Any]:
@@ -65,8 +80,7 @@ def cost_cells(name: str, engines: Mapping[str, EngineCosts]) -> tuple[str, ...]
         f"{engine.lines_per_s:,.0f}",
         f"{engine.cpu_s:.1f}",
         f"{engine.peak_rss_mb:,.0f}",
-        f"{_compare_runs(engine, engines[PLAIN_LOOP], _wall):.2f}",
-        f"{_compare_runs(engine, engines[BY_THE_DOCS], _wall):.2f}",
+        *_ratio_cells(engine.wall_ratios),
     )
 
 
@@ -76,21 +90,13 @@ def ratio_columns() -> tuple[str, ...]:
 
 
 def ratio_cells(name: str, engines: Mapping[str, EngineCosts]) -> tuple[str, ...]:
-    """The CPU time of one of the engines by that of the baselines: steadier than wall time on a shared machine."""
-    return tuple(f"{_compare_runs(engines[name], engines[other], _cpu):.2f}" for other in (PLAIN_LOOP, BY_THE_DOCS))
+    """The CPU time of one of the engines by that of the baselines."""
+    return _ratio_cells(engines[name].cpu_ratios)
 
 
-def _compare_runs(one: EngineCosts, other: EngineCosts, cost: Callable[[Cost], float]) -> float:
-    """How many times the cost of the other: the median of all rounds, as what disturbs a round disturbs both."""
-    return median(cost(run) / cost(beside) for run, beside in zip(one.runs, other.runs, strict=True))
-
-
-def _wall(run: Cost) -> float:
-    return run.wall_s
-
-
-def _cpu(run: Cost) -> float:
-    return run.cpu_s
+def _ratio_cells(ratios: Mapping[str, float]) -> tuple[str, ...]:
+    """Empty where a baseline was left out."""
+    return tuple(f"{ratios[baseline]:.2f}" if baseline in ratios else "" for baseline in (PLAIN_LOOP, BY_THE_DOCS))
 
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

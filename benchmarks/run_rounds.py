@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from rich.console import Console
 
 from benchmarks.measure_process import Cost, measure_process
+from benchmarks.report_costs import ENGINES, PIPELINE
 
 Answer = TypeVar("Answer")
+Command: TypeAlias = Callable[[str, str], list[str]]
+"""The module and arguments for an input and an output."""
 
 
 class EnginesDiffer(Exception):  # noqa: N818 - a finding, told as it is
@@ -34,7 +37,7 @@ class Rounds(NamedTuple, Generic[Answer]):
 
 
 def run_rounds(
-    commands: Mapping[str, Callable[[str, str], list[str]]],
+    commands: Mapping[str, Command],
     source: Path,
     folder: Path,
     rounds: int,
@@ -43,7 +46,7 @@ def run_rounds(
 ) -> Rounds[Answer]:
     """Run all in turns on `source`, and compare what they have written below `folder`.
 
-    A command is the module and arguments for an input and an output. Raises what `compare` raises, and `ProgramFailed`.
+    Raises what `compare` raises, and `ProgramFailed`.
     """
     runs: dict[str, list[Cost]] = {name: [] for name in commands}
     for number in range(1, rounds + 1):
@@ -60,6 +63,25 @@ def run_rounds(
         if number < rounds:
             shutil.rmtree(folder / f"round_{number}")
     return Rounds(runs, outputs, answer)
+
+
+def choose_engines(commands: Mapping[str, Command], arguments: argparse.Namespace) -> dict[str, Command]:
+    """Those that the flags of `add_engine_flags` ask for."""
+    workers = [] if arguments.workers is None else [f"--direct_num_workers={arguments.workers}"]
+    pipeline = commands[PIPELINE]
+    chosen = {**commands, PIPELINE: lambda source, output: [*pipeline(source, output), *workers]}
+    return {name: command for name, command in chosen.items() if name in arguments.engines}
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """Which programs run, and with how many worker processes."""
+    names = ", ".join(ENGINES)
+    parser.add_argument(
+        "--engines", nargs="+", choices=ENGINES, default=ENGINES, metavar="NAME", help=f"of {names}. Default: all"
+    )
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="worker processes of the pipeline. Default: as it chooses"
+    )
 
 
 def run_apart(function: Callable[..., Answer], *arguments: Any) -> Answer:

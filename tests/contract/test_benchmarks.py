@@ -1,6 +1,7 @@
 """The comparison's own promises: the same numbers give the same calls, the truth is one, and the engines agree."""
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from benchmarks.generate_calls import Truth, generate_calls
 from benchmarks.invent_calls import FAULTS
 from benchmarks.measure_process import ProgramFailed, measure_process
 from benchmarks.report_costs import BY_THE_DOCS, PIPELINE, PLAIN_LOOP
+from benchmarks.run_rounds import run_apart
 from benchmarks.score_persons import score_persons
 
 CALLS = 2_000
@@ -117,6 +119,30 @@ def test_used_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_failed_program_tells_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(ProgramFailed, match="ended with 3:\nno such luck"):
         measure_process(["sh", "-c", "echo no such luck; exit 3"], tmp_path / "log")
+
+
+# Holds so many MB for a second, and takes half a second of CPU time.
+HOLD = """
+import sys, time
+held = bytearray(b"x") * (int(sys.argv[1]) * 1_000_000)
+while time.process_time() < 0.5: pass
+time.sleep(1)
+"""
+TWO_CHILDREN = f"""
+import subprocess, sys
+shells = [subprocess.Popen(["sh", "-c", 'exec "$0" -c "$1" 100', sys.executable, {HOLD!r}]) for _ in range(2)]
+sys.exit(max(shell.wait() for shell in shells))
+"""
+
+
+@pytest.mark.slow
+def test_costs_of_all_processes_are_added_up(tmp_path: Path) -> None:
+    alone = run_apart(measure_process, [sys.executable, "-c", HOLD, "100"], tmp_path / "log")
+    together = run_apart(measure_process, [sys.executable, "-c", TWO_CHILDREN], tmp_path / "log")
+
+    assert 100 < alone.peak_rss_mb < 150
+    assert 200 < together.peak_rss_mb < 300
+    assert 1 < together.cpu_s < 2
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compare_emails, email_plain_loop, measure_email_skew, measure_email_state
+from benchmarks import compare_emails, email_plain_loop, measure_email_state
 from benchmarks.compare_email_calls import check_email_outputs
 from benchmarks.generate_email_logs import Skew, Truth, generate_email_logs
 from benchmarks.report_costs import BY_THE_DOCS, PIPELINE, PLAIN_LOOP
@@ -100,14 +100,6 @@ def test_state_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert measure_email_state.main(["--lines", "1000", "--block", "50", "--markdown"]) == 0
 
     assert "| AddressBook |" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_skew_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert measure_email_skew.main(["--lines", "1000", "--rounds", "1", "--markdown"]) == 0
-
-    printed = capsys.readouterr().out
-    assert all(f"\n| {skew} |" in printed for skew in Skew)
 
 
 @pytest.mark.slow

@@ -183,9 +183,9 @@ def test_bounded_growth_is_near_linear(invent: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("invent", "size"), [(invent_chain, 10_000), (invent_hub, 100_000)])
-def test_the_worst_shapes_are_exact_through_the_whole_pipeline(invent: Any, size: int, tmp_path: Path) -> None:
-    graph = invent(size)
+@pytest.mark.parametrize("invent", [invent_chain, invent_hub])
+def test_the_worst_shapes_are_exact_through_the_whole_pipeline(invent: Any, tmp_path: Path) -> None:
+    graph = invent(100_000)
     calls, output = tmp_path / "calls.jsonl", tmp_path / "out"
     calls.write_text("".join(f"{json.dumps(call_of(link))}\n" for link in graph.links))
     command = ["-m", "pipelines.segment_to_bigquery", "--input_files", str(calls), "--output_dir", str(output)]
