@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -36,14 +37,14 @@ def test_pipeline_costs_no_more_than_it_did(
     report, lines, most = tmp_path / "costs.json", bound["lines"], bound["most_times_plain_loop"]
     flags = [flag, str(lines), "--rounds", "3", "--workers", "1", "--engines", PIPELINE, PLAIN_LOOP]
 
-    # The machine may be busy with something else: the best of several tries is what the code can do.
+    # The machine may be busy with something else: what is beyond the bound once is measured again.
     ratios: list[float] = []
-    while not ratios or (min(ratios) > most and len(ratios) < TRIES):
+    while not ratios or (median(ratios) > most and len(ratios) < TRIES):
         assert compare([*flags, "--json", str(report)]) == 0
         ratios.append(find_engines(json.loads(report.read_bytes()))[PIPELINE]["cpu_ratios"][PLAIN_LOOP])
 
     told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    assert min(ratios) <= most, (
+    assert median(ratios) <= most, (
         f"{name}, {lines:,} lines: the pipeline took {told} times the CPU time "
         f"of the plain loop; the bound is {most}. If that is what it must cost, store another as {BOUNDS.name} says"
     )
