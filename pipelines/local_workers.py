@@ -17,6 +17,10 @@ from pipelines.bytes_read import BYTES_READ
 # A worker process takes some 2 s to start, and an input of this size as long to work through.
 BYTES_A_WORKER = 64 * 1024 * 1024
 
+# A worker has one thread that works and many that wait. With an arena for each thread, and with Arrow's own pool, it
+# holds a third more memory.
+_MEMORY = "MALLOC_ARENA_MAX=1 ARROW_DEFAULT_MEMORY_POOL=system"
+
 # The exit code of a run whose worker died. It cannot go on: Beam waits for ever for what the worker had in hand.
 _WORKER_DIED = 1
 
@@ -37,7 +41,7 @@ def make_runner_with_workers() -> FnApiRunner:
         signal.signal(signal.SIGINT, _interrupt)
     threading.excepthook = _end_run
     # Ctrl-C reaches every process of a terminal; the run ends its workers itself.
-    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m pipelines.run_worker {os.getpid()}"
+    command = f"trap '' INT; {_MEMORY} exec {shlex.quote(sys.executable)} -m pipelines.run_worker {os.getpid()}"
     return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 
 
