@@ -13,6 +13,7 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
@@ -95,6 +96,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--window_seconds", type=int, default=1, help="of files and counts. Default: %(default)s")
     arguments = parser.parse_args(argv)
     options = make_options([], build_parser(), input_files=None, window_seconds=arguments.window_seconds)
+    options.view_as(StandardOptions).runner = "pipelines.local_runner.LocalStreamingRunner"
     pipeline = beam.Pipeline(options=options)
     messages = pipeline | "Read messages" >> beam.io.ReadFromPubSub(
         subscription=arguments.subscription, with_attributes=True

@@ -14,6 +14,7 @@ from typing import Any
 
 import apache_beam as beam
 import msgspec
+from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.pvalue import PCollection
 
 from benchmarks.by_the_docs import WORKSPACE
@@ -177,6 +178,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--window_seconds", type=int, default=10, help="Default: %(default)s")
     arguments = parser.parse_args(argv)
     options = make_options([], build_parser(), input_files=None, window_seconds=arguments.window_seconds)
+    options.view_as(StandardOptions).runner = "pipelines.local_runner.LocalStreamingRunner"
     pipeline = beam.Pipeline(options=options)
     messages = pipeline | "PlayCalls" >> PlayCalls(arguments.calls, arguments.calls_a_window, arguments.window_seconds)
     ENGINES[arguments.engine](messages, arguments.window_seconds)

@@ -12,17 +12,14 @@ crash interrupts comes again, and what was written of it is written again: at le
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from datetime import UTC
+from collections.abc import Iterator
 from typing import Any
 
-from apache_beam.io.gcp.pubsub import PubsubMessage
 from apache_beam.runners.direct import transform_evaluator
 from apache_beam.utils.timestamp import Timestamp
 
 # What one Pull may answer with: https://cloud.google.com/pubsub/quotas#resource_limits
 PULL_MESSAGES = 1000
-PULL_TIMEOUT_SECONDS = 30
 
 # The runner has one thread: while a pull waits nothing else runs and the watermark stands still. So an empty
 # subscription answers at once, and is asked again after this.
@@ -40,16 +37,11 @@ RENEWAL_SECONDS = 10.0
 # A request may have 512 KB (https://cloud.google.com/pubsub/quotas#resource_limits); an id has about 200 bytes.
 IDS_A_REQUEST = 1000
 
-# What a read gathers before anything else runs. Google's emulator answers a pull with 100 messages at most, and each
-# bundle costs each step, so a backlog is read by many pulls. An empty one ends the read, and so does the time.
-READ_MESSAGES = 5000
-READ_SECONDS = 0.5
-
 _read_until: dict[str, Timestamp] = {}
 """Subscription -> the watermark of what has been pulled from it."""
 
-_unacknowledged: dict[str, list[tuple[int, str]]] = {}
-"""Subscription -> when a message was published, in microseconds since 1970, and the id by which it is acknowledged."""
+_unacknowledged: dict[str, list[tuple[Timestamp, str]]] = {}
+"""Subscription -> when a message was published, and the id by which it is acknowledged."""
 
 _renewed_at: dict[str, float] = {}
 """Subscription -> when the leases were renewed, by the monotonic clock."""
@@ -58,73 +50,59 @@ _waits: dict[str, float] = {"seconds": 0.0}
 """How long a message may wait in the pipeline, by the watermark."""
 
 
-class _Subscription:
-    """Reads many messages, never waits for one, and acknowledges what is done."""
+class _Subscriber:
+    """A subscriber client that pulls many messages, never waits for one, and acknowledges what is done."""
 
-    def __init__(self, client: Any, name: str) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._name = name
 
-    def read(self) -> list[tuple[Timestamp, PubsubMessage]]:
-        """What is there, up to READ_MESSAGES, each with its publish time."""
-        self._acknowledge_done()
-        received: list[Any] = []
-        give_up = time.monotonic() + READ_SECONDS
-        while len(received) < READ_MESSAGES and time.monotonic() < give_up and (pulled := self._pull()):
-            received += pulled
-        if not received:
-            time.sleep(IDLE_SECONDS)
-            return []
-        times = [each.message.publish_time.ToMicroseconds() for each in received]
-        held = [(published, each.ack_id) for published, each in zip(times, received, strict=True)]
-        self._lease(held)
-        _unacknowledged.setdefault(self._name, []).extend(held)
-        return [
-            (Timestamp(micros=published), _make_message(each.message))
-            for published, each in zip(times, received, strict=True)
-        ]
-
-    def _pull(self) -> Sequence[Any]:
-        """One answer of Pub/Sub, as protobuf: the wrappers of its client cost more than the call."""
-        request = {"subscription": self._name, "max_messages": PULL_MESSAGES, "return_immediately": True}
+    def pull(self, subscription: str, max_messages: int, timeout: float) -> Any:
+        """As the client's own, with our bounds."""
+        self._acknowledge_done(subscription)
+        request = {"subscription": subscription, "max_messages": PULL_MESSAGES, "return_immediately": True}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of return_immediately: it costs a service throughput
-            response = self._client.pull(request=request, timeout=PULL_TIMEOUT_SECONDS)
-        received: Sequence[Any] = type(response).pb(response).received_messages
-        return received
+            response = self._client.pull(request=request, timeout=timeout)
+        pulled = [
+            (Timestamp.from_utc_datetime(received.message.publish_time), received.ack_id)
+            for received in response.received_messages
+        ]
+        if pulled:
+            self._lease(subscription, pulled)
+            _unacknowledged.setdefault(subscription, []).extend(pulled)
+        else:
+            time.sleep(IDLE_SECONDS)
+        return response
 
-    def _acknowledge_done(self) -> None:
+    def acknowledge(self, subscription: str, ack_ids: list[str]) -> None:
+        """Not yet: the runner acknowledges what it has only just pulled."""
+
+    def _acknowledge_done(self, subscription: str) -> None:
         """Acknowledge what is done, and go on holding the rest."""
-        held = _unacknowledged.get(self._name)
+        held = _unacknowledged.get(subscription)
         if not held:
             return
-        until = (_read_until[self._name] - _waits["seconds"]).micros
-        for ack_ids in _split_ids([one for one in held if one[0] <= until]):
-            self._client.acknowledge(subscription=self._name, ack_ids=ack_ids)
+        until = _read_until[subscription] - _waits["seconds"]
+        done = [one for one in held if one[0] <= until]
+        for ack_ids in _split_ids(done):
+            self._client.acknowledge(subscription=subscription, ack_ids=ack_ids)
         rest = [one for one in held if one[0] > until]
-        _unacknowledged[self._name] = rest
-        if rest and time.monotonic() > _renewed_at.get(self._name, -RENEWAL_SECONDS) + RENEWAL_SECONDS:
-            self._lease(rest)
-            _renewed_at[self._name] = time.monotonic()
+        _unacknowledged[subscription] = rest
+        if rest and time.monotonic() > _renewed_at.get(subscription, -RENEWAL_SECONDS) + RENEWAL_SECONDS:
+            self._lease(subscription, rest)
+            _renewed_at[subscription] = time.monotonic()
 
-    def _lease(self, held: list[tuple[int, str]]) -> None:
+    def _lease(self, subscription: str, held: list[tuple[Timestamp, str]]) -> None:
         for ack_ids in _split_ids(held):
             self._client.modify_ack_deadline(
-                subscription=self._name, ack_ids=ack_ids, ack_deadline_seconds=LEASE_SECONDS
+                subscription=subscription, ack_ids=ack_ids, ack_deadline_seconds=LEASE_SECONDS
             )
 
-
-def _make_message(message: Any) -> PubsubMessage:
-    return PubsubMessage(
-        message.data,
-        dict(message.attributes),
-        message.message_id,
-        message.publish_time.ToDatetime(UTC),
-        message.ordering_key,
-    )
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
 
 
-def _split_ids(held: list[tuple[int, str]]) -> Iterator[list[str]]:
+def _split_ids(held: list[tuple[Timestamp, str]]) -> Iterator[list[str]]:
     for start in range(0, len(held), IDS_A_REQUEST):
         yield [ack_id for _, ack_id in held[start : start + IDS_A_REQUEST]]
 
@@ -138,12 +116,12 @@ def prepare_streaming(waits_seconds: float) -> None:
     evaluator: Any = transform_evaluator._PubSubReadEvaluator
     if getattr(evaluator, "_is_prepared", False):
         return
-    finish = evaluator.finish_bundle
+    get_client = evaluator._get_subscriber_client
+    evaluator._get_subscriber_client = classmethod(lambda cls, transform: _Subscriber(get_client(transform)))
+    read, finish = evaluator._read_from_pubsub, evaluator.finish_bundle
 
-    def read_and_watch(self: Any, timestamp_attribute: str | None) -> list[tuple[Timestamp, PubsubMessage]]:
-        assert timestamp_attribute is None, "Beam's time of a message is its publish time"
-        client = self._get_subscriber_client(self._applied_ptransform)
-        pulled = _Subscription(client, self._sub_name).read()
+    def read_and_watch(self: Any, timestamp_attribute: Any) -> Any:
+        pulled = read(self, timestamp_attribute)
         now = Timestamp.of(time.time() - LAG_SECONDS)
         until = max((timestamp for timestamp, _ in pulled), default=now)
         _read_until[self._sub_name] = max(until, _read_until.get(self._sub_name, until))  # never back

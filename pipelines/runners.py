@@ -22,7 +22,7 @@ from pipelines.usage import UsageError, suggest_flag
 
 _LOCAL = ("", "DirectRunner")
 FNAPI_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-STREAMING_RUNNER = "pipelines.local_runner.LocalStreamingRunner"
+STREAMING_RUNNER = "BundleBasedDirectRunner"
 
 
 def make_options(
