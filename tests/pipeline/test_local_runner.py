@@ -11,9 +11,9 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.userstate import CombiningValueStateSpec
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 
-from pipelines.runners import STREAMING_RUNNER
 from transforms.windows import window_by_arrival
 
+STREAMING_RUNNER = "pipelines.local_runner.LocalStreamingRunner"
 BEAMS_RUNNER = "BundleBasedDirectRunner"
 
 _heard: list[Any] = []
