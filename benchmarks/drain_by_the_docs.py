@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--window_seconds", type=int, default=1, help="of files and counts. Default: %(default)s")
     arguments = parser.parse_args(argv)
     options = make_options([], build_parser(), input_files=None, window_seconds=arguments.window_seconds)
-    options.view_as(StandardOptions).runner = "pipelines.local_runner.LocalStreamingRunner"
+    options.view_as(StandardOptions).runner = "benchmarks.local_runner.LocalStreamingRunner"
     pipeline = beam.Pipeline(options=options)
     messages = pipeline | "Read messages" >> beam.io.ReadFromPubSub(
         subscription=arguments.subscription, with_attributes=True

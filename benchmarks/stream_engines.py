@@ -178,7 +178,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--window_seconds", type=int, default=10, help="Default: %(default)s")
     arguments = parser.parse_args(argv)
     options = make_options([], build_parser(), input_files=None, window_seconds=arguments.window_seconds)
-    options.view_as(StandardOptions).runner = "pipelines.local_runner.LocalStreamingRunner"
+    options.view_as(StandardOptions).runner = "benchmarks.local_runner.LocalStreamingRunner"
     pipeline = beam.Pipeline(options=options)
     messages = pipeline | "PlayCalls" >> PlayCalls(arguments.calls, arguments.calls_a_window, arguments.window_seconds)
     ENGINES[arguments.engine](messages, arguments.window_seconds)

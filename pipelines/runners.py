@@ -1,8 +1,8 @@
 """Which runner a run uses, and the options that the pipelines need on it. The only place that asks.
 
 DirectRunner, the default, is a switch in Beam 2.77: it first tries Prism, a Go program that it downloads. A local run
-should not depend on that, so bounded input goes to the FnApiRunner and Pub/Sub to our subclass of the
-BundleBasedDirectRunner, the two that the switch falls back to. Every other runner gets what it is given.
+should not depend on that, so bounded input goes to the FnApiRunner and Pub/Sub to the BundleBasedDirectRunner, the two
+that the switch falls back to. Every other runner gets what it is given.
 """
 
 import gc

@@ -106,7 +106,8 @@ class CallBlock(msgspec.Struct, array_like=True, gc=False):
 class CallerBlock(msgspec.Struct, array_like=True, gc=False):
     """The callers of some calls of one block."""
 
-    callers: list[Caller]
+    calls: list[Caller]
+    """Without what they say."""
     suppress: list[bytes] = []
     """As in `CallBlock`."""
     block_id: bytes = b""

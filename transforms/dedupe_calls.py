@@ -103,7 +103,7 @@ class _ShardCallersFn(beam.DoFn):
             shard = shard_of(call)
             if shard not in shards:
                 shards[shard] = CallerBlock([], [], block.block_id, [])
-            shards[shard].callers.append(extract_caller(call))
+            shards[shard].calls.append(extract_caller(call))
             shards[shard].rows.append(row)
         yield from shards.items()
         if block.suppress:

@@ -75,7 +75,7 @@ class ResolveIdentities(beam.PTransform):
         return self._resolve_by_window(calls)
 
     def _resolve_whole_graph(self, calls: PCollection, callers: PCollection) -> ResolvedCalls:
-        links = callers | "FindLinks" >> beam.ParDo(_FindCallersLinksFn(self._rules))
+        links = callers | "FindLinks" >> beam.ParDo(_FindLinksFn(self._rules))
         if self._prior is not None:
             prior = self._prior | "SplitPrior" >> beam.ParDo(_SplitPriorFn())
             links = (links, prior) | "AddPrior" >> beam.Flatten()
@@ -128,16 +128,8 @@ class _FindLinksFn(beam.DoFn):
     def __init__(self, rules: IdentityRules) -> None:
         self._rules = rules
 
-    def process(self, block: CallBlock) -> Iterator[tuple[str, LinkBlock]]:
+    def process(self, block: CallBlock | CallerBlock) -> Iterator[tuple[str, LinkBlock]]:
         yield from find_links(block.calls, self._rules).items()
-
-
-class _FindCallersLinksFn(beam.DoFn):
-    def __init__(self, rules: IdentityRules) -> None:
-        self._rules = rules
-
-    def process(self, block: CallerBlock) -> Iterator[tuple[str, LinkBlock]]:
-        yield from find_links(block.callers, self._rules).items()
 
 
 class _SplitPriorFn(beam.DoFn):

@@ -121,7 +121,7 @@ def sort_out(blocks: Iterable[CallerBlock], horizon_micros: int) -> SortedOut:
     suppressing = SuppressedIdentifiers()
     for block in blocks:
         suppressing.learn(block.suppress)
-        callers += block.callers
+        callers += block.calls
         places += ((block.block_id, row) for row in block.rows)
     repeats = find_repeats(callers, horizon_micros)
     sorted_out = SortedOut([], [], [], {})
