@@ -24,13 +24,15 @@ TABLES: tuple[str, ...] = (
     "erasures",
     "dead_letters",
     "counts",
+    "connection_changes",
 )
 """Every table's name; each has a file `tables/NAME.json`."""
 
-SCRIPTS_TABLES: tuple[str, ...] = ("erasures",)
-"""Tables that only scripts write: the pipeline has no rows for them."""
+SCRIPTS_TABLES: tuple[str, ...] = ("erasures", "connection_changes")
+"""Tables that only scripts and services write: the pipeline has no rows for them."""
 
 VIEWS: tuple[str, ...] = (
+    "connections",
     "current_identities",
     "persons",
     "person_activities",

@@ -1,0 +1,90 @@
+"""Connections are the sum of their changes, in whatever order these are read: a revoked key stays revoked."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from schemas.connections import ApiKey, Connection, ConnectionKind
+
+CREATED = "created"
+SET = "set"
+KEY_ADDED = "key_added"
+KEY_EXPIRES = "key_expires"
+
+SETTINGS = ("name", "calls_per_second", "verification_key", "topic_arn", "has_signing_secret")
+"""What `set` may change; of each the last counts, and NULL changes nothing."""
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of `connection_changes`, times in microseconds since 1970."""
+
+    changed_at: int
+    connection_id: str
+    change: str
+    workspace_id: str | None = None
+    kind: str | None = None
+    name: str | None = None
+    calls_per_second: int | None = None
+    verification_key: str | None = None
+    topic_arn: str | None = None
+    has_signing_secret: bool | None = None
+    key_id: str | None = None
+    key_salt: bytes | None = None
+    key_hash: bytes | None = None
+    expires_at: int | None = None
+
+
+def create(connection: Connection) -> Change:
+    """The change that makes a connection, without its keys."""
+    settings = {name: getattr(connection, name) for name in SETTINGS}
+    about = connection.connection_id, CREATED, connection.workspace_id, connection.kind.value
+    return Change(connection.created_at, *about, **settings)
+
+
+def add_key(connection_id: str, key: ApiKey) -> Change:
+    """The change that adds a key."""
+    return Change(key.created_at, connection_id, KEY_ADDED, key_id=key.key_id, key_salt=key.salt, key_hash=key.hash)
+
+
+def expire_key(connection_id: str, key_id: str, expires_at: int, now: int) -> Change:
+    """The change after which a key opens nothing from `expires_at` on."""
+    return Change(now, connection_id, KEY_EXPIRES, key_id=key_id, expires_at=expires_at)
+
+
+def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
+    """The connections by their id, oldest first; changes of one that was never created count for nothing."""
+    created: dict[str, Change] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    keys: dict[str, dict[str, ApiKey]] = {}
+    expiries: dict[tuple[str, str], int] = {}
+    for change in sorted(changes, key=lambda change: change.changed_at):
+        connection_id = change.connection_id
+        if change.change == CREATED:
+            created.setdefault(connection_id, change)
+        if change.change in (CREATED, SET):
+            settings.setdefault(connection_id, {}).update(_read_settings(change))
+        elif change.change == KEY_ADDED and change.key_id and change.key_salt and change.key_hash:
+            key = ApiKey(change.key_id, change.key_salt, change.key_hash, change.changed_at)
+            keys.setdefault(connection_id, {}).setdefault(change.key_id, key)
+        elif change.change == KEY_EXPIRES and change.key_id and change.expires_at is not None:
+            place = connection_id, change.key_id
+            expiries[place] = min(expiries.get(place, change.expires_at), change.expires_at)
+    return {
+        connection_id: Connection(
+            connection_id=connection_id,
+            workspace_id=change.workspace_id or "",
+            kind=ConnectionKind(change.kind or ""),
+            created_at=change.changed_at,
+            keys=tuple(
+                msgspec.structs.replace(key, expires_at=expiries.get((connection_id, key.key_id)))
+                for key in keys.get(connection_id, {}).values()
+            ),
+            **settings[connection_id],
+        )
+        for connection_id, change in created.items()
+    }
+
+
+def _read_settings(change: Change) -> Mapping[str, Any]:
+    return {name: value for name in SETTINGS if (value := getattr(change, name)) is not None}

@@ -1,0 +1,123 @@
+"""What people do with connections: create, rotate a key, revoke. For `scripts/connections` and the Connections page."""
+
+import re
+import secrets
+
+from schemas.connections import Connection, ConnectionKind
+from services.connection_changes import add_key, create, expire_key
+from services.connection_store import ConnectionStore
+from services.keys import make_key
+
+DEFAULT_CALLS_PER_SECOND = 1000
+"""What Segment recommends for a workspace:
+https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#rate-limits"""
+MAX_CALLS_PER_SECOND = 1_000_000
+
+ROTATION_SECONDS = 24 * 3600
+"""How long the old key stays valid beside the new one, by default."""
+
+MAX_NAME_CHARACTERS = 80
+
+_SECOND = 1_000_000
+# It becomes a Pub/Sub attribute, part of a URL, and of a secret's name.
+_CONNECTION_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class RefusedConnectionError(ValueError):
+    """What was asked for cannot be; one line that says why."""
+
+
+def create_connection(
+    store: ConnectionStore,
+    name: str,
+    workspace_id: str,
+    kind: ConnectionKind,
+    now: int,
+    *,
+    connection_id: str | None = None,
+    calls_per_second: int = DEFAULT_CALLS_PER_SECOND,
+    verification_key: str | None = None,
+    topic_arn: str | None = None,
+    has_signing_secret: bool = False,
+) -> tuple[Connection, str]:
+    """Make a connection with one key; gives it and the key's text, which is nowhere else.
+
+    `now` is in microseconds since 1970. The id is made of the name and four random characters if none is given.
+    Raises `RefusedConnectionError` and `StoreError`.
+    """
+    name = check_name(name)
+    if not workspace_id or not workspace_id.isprintable() or len(workspace_id.encode()) > 1024:
+        raise RefusedConnectionError("the workspace is empty, too long, or has characters that cannot be printed")
+    if connection_id is None:
+        stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or kind.value
+        connection_id = f"{stem}-{secrets.token_hex(2)}"
+    if not _CONNECTION_ID.fullmatch(connection_id):
+        raise RefusedConnectionError(
+            f"the connection id {connection_id!r} is not made of 1 to 63 lower-case letters, digits and hyphens"
+        )
+    if not 1 <= calls_per_second <= MAX_CALLS_PER_SECOND:
+        raise RefusedConnectionError(f"calls per second lie between 1 and {MAX_CALLS_PER_SECOND:,}")
+    if connection_id in store.load():
+        raise RefusedConnectionError(
+            f"there is a connection {connection_id} already: rotate its key, or take another id"
+        )
+    text, key = make_key(now)
+    connection = Connection(
+        connection_id=connection_id,
+        workspace_id=workspace_id,
+        kind=kind,
+        name=name,
+        created_at=now,
+        calls_per_second=calls_per_second,
+        verification_key=verification_key,
+        topic_arn=topic_arn,
+        has_signing_secret=has_signing_secret,
+        keys=(key,),
+    )
+    store.append([create(connection), add_key(connection_id, key)])
+    return connection, text
+
+
+def check_name(name: str) -> str:
+    """The name, trimmed. Raises `RefusedConnectionError`."""
+    name = name.strip()
+    if not name or not name.isprintable() or len(name) > MAX_NAME_CHARACTERS:
+        raise RefusedConnectionError(f"a name has 1 to {MAX_NAME_CHARACTERS} characters that can be printed")
+    return name
+
+
+def rotate_key(
+    store: ConnectionStore, connection_id: str, now: int, keep_seconds: int = ROTATION_SECONDS
+) -> tuple[Connection, str]:
+    """Add a key and let the ones before it expire in `keep_seconds`; gives the connection as it was, and the key.
+
+    Raises `RefusedConnectionError` and `StoreError`.
+    """
+    connection = find_connection(store, connection_id)
+    text, key = make_key(now)
+    ends = now + keep_seconds * _SECOND
+    old = [old.key_id for old in connection.keys if old.is_valid(ends)]
+    store.append([add_key(connection_id, key), *(expire_key(connection_id, key_id, ends, now) for key_id in old)])
+    return connection, text
+
+
+def revoke_keys(store: ConnectionStore, connection_id: str, now: int, key_id: str | None = None) -> list[str]:
+    """Let one key, or all of the connection's, open nothing from now on; gives the ids of those that did until now.
+
+    Raises `RefusedConnectionError` and `StoreError`.
+    """
+    connection = find_connection(store, connection_id)
+    if key_id is not None and key_id not in {key.key_id for key in connection.keys}:
+        raise RefusedConnectionError(f"connection {connection_id} has no key {key_id}")
+    ended = [key.key_id for key in connection.keys if key.is_valid(now) and key_id in (None, key.key_id)]
+    if ended:
+        store.append([expire_key(connection_id, key, now, now) for key in ended])
+    return ended
+
+
+def find_connection(store: ConnectionStore, connection_id: str) -> Connection:
+    """The connection of this id. Raises `RefusedConnectionError`."""
+    connections = store.load()
+    if connection_id not in connections:
+        raise RefusedConnectionError(f"there is no connection {connection_id!r}: scripts/connections list shows all")
+    return connections[connection_id]
