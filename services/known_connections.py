@@ -1,0 +1,53 @@
+"""The connections as the collector knows them: read again and again, and found by their keys."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from schemas.connections import ApiKey, Connection
+from services.connection_store import StoreError
+from services.keys import find_key_id, is_key
+from services.limits import REFRESH_SECONDS
+
+_log = logging.getLogger(__name__)
+
+
+class KnownConnections:
+    """Remembers what was last read; if BigQuery is down, for as long as that lasts: who may send goes on sending."""
+
+    def __init__(self, load: Callable[[], Mapping[str, Connection]]) -> None:
+        self._load = load
+        self._connections: Mapping[str, Connection] = {}
+        self._keys: dict[str, tuple[Connection, ApiKey]] = {}
+        self.is_loaded = False
+
+    def refresh(self) -> None:
+        """Read them. Raises `StoreError`."""
+        connections = self._load()
+        self._keys = {key.key_id: (connection, key) for connection in connections.values() for key in connection.keys}
+        self._connections = connections
+        self.is_loaded = True
+
+    async def keep_fresh(self) -> None:
+        """Read them every few seconds, for ever; what cannot be read is logged, and stays as it was."""
+        while True:
+            try:
+                await asyncio.to_thread(self.refresh)
+            except StoreError as error:
+                _log.error("%s. Going on with the %d connections known", error, len(self._connections))
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    def find(self, text: str, now: int) -> tuple[Connection, str] | None:
+        """The connection whose valid key this is, and the key's id; `now` in microseconds since 1970.
+
+        It takes as long for a key that is unknown as for one whose secret is wrong.
+        """
+        connection, kept = self._keys.get(find_key_id(text) or "", (None, None))
+        is_right = is_key(text, kept)
+        if not is_right or connection is None or kept is None or not kept.is_valid(now):
+            return None
+        return connection, kept.key_id
+
+    def get(self, connection_id: str) -> Connection | None:
+        """The connection of this id."""
+        return self._connections.get(connection_id)

@@ -1,0 +1,118 @@
+"""Run the collector: `python -m services.run_collector --help`."""
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from google.auth.exceptions import DefaultCredentialsError
+from starlette.applications import Starlette
+
+from pipelines.clients import bigquery_client
+from schemas.tables import check_dataset
+from services.collector import build_collector
+from services.connection_store import ConnectionStore, StoreError
+from services.door import Door
+from services.http_protocol import LimitedProtocol
+from services.known_connections import KnownConnections
+from services.publish_messages import Publisher, open_transport
+
+PROGRAM = "python -m services.run_collector"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CollectorSettings:
+    """The command line."""
+
+    calls_topic: str
+    logs_topic: str
+    dataset: str
+    host: str
+    port: int
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        allow_abbrev=False,
+        description="The door: takes the calls of Segment's SDKs and the webhooks of Segment and of email providers, "
+        "checks who sends them, and answers when Pub/Sub has taken them. One process uses one core; start "
+        "more of them behind a load balancer that speaks HTTPS.",
+        epilog="PUBSUB_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST send it to emulators. Keys: scripts/connections --help",
+    )
+    parser.add_argument("--calls_topic", required=True, metavar="projects/P/topics/T", help="where Segment calls go")
+    parser.add_argument("--logs_topic", required=True, metavar="projects/P/topics/T", help="where email logs go")
+    parser.add_argument("--dataset", required=True, metavar="PROJECT.DATASET", help="whose connections may send")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on. Default: %(default)s, this machine"
+    )
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one. Default: %(default)s")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code."""
+    parser = build_parser()
+    settings = CollectorSettings(**vars(parser.parse_args(arguments)))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        check_dataset(settings.dataset)
+        store = ConnectionStore(bigquery_client(settings.dataset.partition(".")[0]), settings.dataset)
+        connections = KnownConnections(store.load)
+        connections.refresh()
+        for topic in (settings.calls_topic, settings.logs_topic):
+            _check_topic(topic)
+    except DefaultCredentialsError:
+        parser.error("no Google credentials: gcloud auth application-default login")
+    except (ValueError, StoreError) as error:
+        parser.error(str(error))
+    server = uvicorn.Server(_configure(settings, connections))
+    server.run()
+    return 0 if server.started else 1
+
+
+def _check_topic(topic: str) -> None:
+    parts = topic.split("/")
+    if len(parts) != 4 or parts[0] != "projects" or parts[2] != "topics" or not all(parts):
+        raise ValueError(f"{topic!r} is not of the form projects/PROJECT/topics/NAME")
+
+
+def _configure(settings: CollectorSettings, connections: KnownConnections) -> uvicorn.Config:
+    door = Door(connections, lambda: time.time_ns() // 1000, time.monotonic)
+    calls, logs = Publisher(settings.calls_topic), Publisher(settings.logs_topic)
+
+    @asynccontextmanager
+    async def live(app: Starlette) -> AsyncIterator[None]:
+        async with open_transport() as transport:
+            calls.open(transport)
+            logs.open(transport)
+            refreshing = asyncio.create_task(connections.keep_fresh())
+            yield
+            refreshing.cancel()
+            await calls.close()
+            await logs.close()
+
+    return uvicorn.Config(
+        build_collector(door, calls, live),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=LimitedProtocol,
+        ws="none",
+        access_log=False,  # a line a request, with its address, is neither affordable nor anybody's business
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
