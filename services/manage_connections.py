@@ -4,9 +4,10 @@ import re
 import secrets
 
 from schemas.connections import Connection, ConnectionKind
-from services.connection_changes import add_key, create, expire_key
+from services.connection_changes import SET, Change, add_key, create, expire_key
 from services.connection_store import ConnectionStore
 from services.keys import make_key
+from services.secret_store import SecretStore, signing_secret_name
 
 DEFAULT_CALLS_PER_SECOND = 1000
 """What Segment recommends for a workspace:
@@ -17,6 +18,7 @@ ROTATION_SECONDS = 24 * 3600
 """How long the old key stays valid beside the new one, by default."""
 
 MAX_NAME_CHARACTERS = 80
+MAX_SECRET_CHARACTERS = 512
 
 _SECOND = 1_000_000
 # It becomes a Pub/Sub attribute, part of a URL, and of a secret's name.
@@ -121,3 +123,21 @@ def find_connection(store: ConnectionStore, connection_id: str) -> Connection:
     if connection_id not in connections:
         raise RefusedConnectionError(f"there is no connection {connection_id!r}: scripts/connections list shows all")
     return connections[connection_id]
+
+
+def keep_signing_secret(
+    store: ConnectionStore, secrets: SecretStore, connection_id: str, secret: str, now: int
+) -> None:
+    """Keep what the webhooks of a connection are signed with; from then on unsigned ones are refused.
+
+    Raises `RefusedConnectionError`, `SecretStoreError` and `StoreError`.
+    """
+    connection = find_connection(store, connection_id)
+    if connection.kind not in (ConnectionKind.SEGMENT, ConnectionKind.MAILGUN):
+        raise RefusedConnectionError(f"webhooks of the kind {connection.kind} are not signed with a shared secret")
+    if not secret or len(secret) > MAX_SECRET_CHARACTERS or not secret.isprintable():
+        raise RefusedConnectionError(
+            f"a signing secret has 1 to {MAX_SECRET_CHARACTERS} characters that can be printed"
+        )
+    secrets.write(signing_secret_name(connection_id), secret)
+    store.append([Change(now, connection_id, SET, has_signing_secret=True)])
