@@ -15,6 +15,7 @@ from services.answers import RefusedError, say_refused
 from services.door import Door
 from services.publish_messages import Publisher
 from services.take_calls import take_calls
+from services.take_webhooks import TakeWebhooks
 
 # Calls come from pages of any origin. A key that is in a page is no secret: it opens the door for that page's calls.
 _CORS = Middleware(
@@ -30,11 +31,13 @@ _CORS = Middleware(
 def build_collector(
     door: Door,
     calls: Publisher,
+    take_webhooks: TakeWebhooks,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> Starlette:
     """The application; `calls` publishes Segment calls."""
     routes = [
         Route("/v1/{kind}", take_calls(door, calls), methods=["POST"]),
+        Route("/hooks/{sender}", take_webhooks.__call__, methods=["POST"]),
         Route("/health", _tell_health, methods=["GET"]),
         Route("/ready", _tell_ready(door), methods=["GET"]),
     ]

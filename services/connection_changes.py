@@ -12,7 +12,9 @@ SET = "set"
 KEY_ADDED = "key_added"
 KEY_EXPIRES = "key_expires"
 
-SETTINGS = ("name", "calls_per_second", "verification_key", "topic_arn", "has_signing_secret")
+SECRET_KEPT = "secret_kept"
+
+SETTINGS = ("name", "calls_per_second", "verification_key", "topic_arn")
 """What `set` may change; of each the last counts, and NULL changes nothing."""
 
 
@@ -28,7 +30,6 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     calls_per_second: int | None = None
     verification_key: str | None = None
     topic_arn: str | None = None
-    has_signing_secret: bool | None = None
     key_id: str | None = None
     key_salt: bytes | None = None
     key_hash: bytes | None = None
@@ -64,6 +65,8 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
             created.setdefault(connection_id, change)
         if change.change in (CREATED, SET):
             settings.setdefault(connection_id, {}).update(_read_settings(change))
+        elif change.change == SECRET_KEPT:
+            settings.setdefault(connection_id, {})["secret_kept_at"] = change.changed_at
         elif change.change == KEY_ADDED and change.key_id and change.key_salt and change.key_hash:
             key = ApiKey(change.key_id, change.key_salt, change.key_hash, change.changed_at)
             keys.setdefault(connection_id, {}).setdefault(change.key_id, key)
@@ -84,6 +87,11 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
         )
         for connection_id, change in created.items()
     }
+
+
+def keep_secret(connection_id: str, now: int) -> Change:
+    """The change that says that the secret store has a new signing secret, which stands nowhere else."""
+    return Change(now, connection_id, SECRET_KEPT)
 
 
 def _read_settings(change: Change) -> Mapping[str, Any]:

@@ -32,14 +32,28 @@ class Door:
 
     def admit_key(self, key: str | None) -> Connection:
         """The connection of a key. Raises `RefusedError`: 401 without a valid one, 503 before any is known."""
-        if not self.connections.is_loaded:
-            raise RefusedError(503, "starting", "The collector does not know its keys yet; come back", RETRY_SECONDS)
+        self._expect_connections()
         found = self.connections.find(key or "", self.wall_clock())
         if found is None:
             raise RefusedError(
                 401, "no_valid_key", "Send a valid API key as the user name of Basic authentication, with no password"
             )
         return found[0]
+
+    def admit_named(self, connection_id: str) -> Connection:
+        """The connection of an id, of which the caller still has to ask for a proof. Raises `RefusedError`.
+
+        A revoked connection takes no webhooks either, however well they are signed.
+        """
+        self._expect_connections()
+        connection = self.connections.get(connection_id)
+        if connection is None or connection.is_revoked(self.wall_clock()):
+            raise RefusedError(401, "no_valid_key", "There is no such connection, or it is revoked")
+        return connection
+
+    def _expect_connections(self) -> None:
+        if not self.connections.is_loaded:
+            raise RefusedError(503, "starting", "The collector does not know its keys yet; come back", RETRY_SECONDS)
 
     def admit_calls(self, connection: Connection, calls: int) -> None:
         """Whether so many calls may come now. Raises `RefusedError` (429).

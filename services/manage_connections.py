@@ -4,7 +4,7 @@ import re
 import secrets
 
 from schemas.connections import Connection, ConnectionKind
-from services.connection_changes import SET, Change, add_key, create, expire_key
+from services.connection_changes import add_key, create, expire_key, keep_secret
 from services.connection_store import ConnectionStore
 from services.keys import make_key
 from services.secret_store import SecretStore, signing_secret_name
@@ -40,7 +40,6 @@ def create_connection(
     calls_per_second: int = DEFAULT_CALLS_PER_SECOND,
     verification_key: str | None = None,
     topic_arn: str | None = None,
-    has_signing_secret: bool = False,
 ) -> tuple[Connection, str]:
     """Make a connection with one key; gives it and the key's text, which is nowhere else.
 
@@ -73,7 +72,6 @@ def create_connection(
         calls_per_second=calls_per_second,
         verification_key=verification_key,
         topic_arn=topic_arn,
-        has_signing_secret=has_signing_secret,
         keys=(key,),
     )
     store.append([create(connection), add_key(connection_id, key)])
@@ -140,4 +138,4 @@ def keep_signing_secret(
             f"a signing secret has 1 to {MAX_SECRET_CHARACTERS} characters that can be printed"
         )
     secrets.write(signing_secret_name(connection_id), secret)
-    store.append([Change(now, connection_id, SET, has_signing_secret=True)])
+    store.append([keep_secret(connection_id, now)])

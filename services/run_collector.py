@@ -18,9 +18,14 @@ from schemas.tables import check_dataset
 from services.collector import build_collector
 from services.connection_store import ConnectionStore, StoreError
 from services.door import Door
+from services.fetch_amazon import fetch_amazon
 from services.http_protocol import LimitedProtocol
 from services.known_connections import KnownConnections
 from services.publish_messages import Publisher, open_transport
+from services.secret_store import SecretStoreError, open_secret_store
+from services.signatures.remember_certificates import RememberedCertificates
+from services.signatures.remember_signatures import SeenSignatures
+from services.take_webhooks import TakeWebhooks
 
 PROGRAM = "python -m services.run_collector"
 
@@ -34,6 +39,7 @@ class CollectorSettings:
     calls_topic: str
     logs_topic: str
     dataset: str
+    secrets: str
     host: str
     port: int
 
@@ -66,13 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_dataset(settings.dataset)
         store = ConnectionStore(bigquery_client(settings.dataset.partition(".")[0]), settings.dataset)
-        connections = KnownConnections(store.load)
+        connections = KnownConnections(store.load, open_secret_store(settings.secrets).read)
         connections.refresh()
         for topic in (settings.calls_topic, settings.logs_topic):
             _check_topic(topic)
     except DefaultCredentialsError:
         parser.error("no Google credentials: gcloud auth application-default login")
-    except (ValueError, StoreError) as error:
+    except (ValueError, StoreError, SecretStoreError) as error:
         parser.error(str(error))
     server = uvicorn.Server(_configure(settings, connections))
     server.run()
@@ -100,8 +106,10 @@ def _configure(settings: CollectorSettings, connections: KnownConnections) -> uv
             await calls.close()
             await logs.close()
 
+    certificates = RememberedCertificates(fetch_amazon)
+    take_webhooks = TakeWebhooks(door, calls, logs, SeenSignatures(), certificates, fetch_amazon)
     return uvicorn.Config(
-        build_collector(door, calls, live),
+        build_collector(door, calls, take_webhooks, live),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
