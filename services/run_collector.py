@@ -58,6 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--logs_topic", required=True, metavar="projects/P/topics/T", help="where email logs go")
     parser.add_argument("--dataset", required=True, metavar="PROJECT.DATASET", help="whose connections may send")
     parser.add_argument(
+        "--secrets",
+        required=True,
+        metavar="projects/P|FOLDER",
+        help="where signing secrets of webhooks are kept: Secret Manager, or a folder on this machine",
+    )
+    parser.add_argument(
         "--host", default="127.0.0.1", help="the address to listen on. Default: %(default)s, this machine"
     )
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one. Default: %(default)s")
