@@ -41,7 +41,7 @@ _MICROSECOND = timedelta(microseconds=1)
 # A region has a number at its end and no digit before: `sns.s3.amazonaws.com` and `sns.s3-us-west-2.amazonaws.com` are
 # not SNS but a bucket that somebody has named "sns"
 # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html#VirtualHostingBackwardsCompatibility).
-_HOST = r"https://sns\.[a-z]{2,4}(?:-[a-z]{3,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
+_HOST = r"https://sns\.[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
 # No query: SNS answers to queries with much that a stranger can have put there.
 _CERTIFICATE_URL = re.compile(_HOST + r"/[A-Za-z0-9_-]{1,200}\.pem")
 _SUBSCRIBE_URL = re.compile(_HOST + r"/\?[!-~]{1,2000}")
