@@ -137,12 +137,12 @@ def test_any_body_gets_a_verdict(body: bytes, now: int) -> None:
     assert is_forged(body, now=now)
 
 
-@given(json_values, json_values, json_values, json_values)
-def test_whatever_the_fields_are_there_is_a_verdict(timestamp: Any, token: Any, signature: Any, parent: Any) -> None:
-    changed = {"timestamp": timestamp, "token": token, "signature": signature, "parent-signature": parent}
-    body = json.dumps({"signature": changed}).encode()
+@given(st.sampled_from(["timestamp", "token", "signature"]), json_values)
+@example("timestamp", 10**4000)
+def test_whatever_a_field_is_there_is_a_verdict(name: str, value: Any) -> None:
+    assert is_forged(webhook(**{name: value}))
 
-    assert is_forged(body)
-    for name, value in changed.items():
-        if name != "parent-signature":
-            assert is_forged(webhook(**{name: value}))
+
+@given(json_values)
+def test_whatever_the_signature_of_the_account_is_there_is_a_verdict(value: Any) -> None:
+    assert is_forged(webhook(signature="", **{"parent-signature": value}))
