@@ -41,7 +41,7 @@ _MICROSECOND = timedelta(microseconds=1)
 # A region has a number at its end and no digit before: `sns.s3.amazonaws.com` and `sns.s3-us-west-2.amazonaws.com` are
 # not SNS but a bucket that somebody has named "sns"
 # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html#VirtualHostingBackwardsCompatibility).
-_HOST = r"https://sns\.[a-z]{2,4}(?:-[a-z]{3,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
+_HOST = r"https://sns\.[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
 # No query: SNS answers to queries with much that a stranger can have put there.
 _CERTIFICATE_URL = re.compile(_HOST + r"/[A-Za-z0-9_-]{1,200}\.pem")
 _SUBSCRIBE_URL = re.compile(_HOST + r"/\?[!-~]{1,2000}")
@@ -51,6 +51,16 @@ _CERTIFICATE_NAME = re.compile(r"sns(?:[.-][a-z0-9.-]+)?\.amazonaws\.com(?:\.cn)
 # FIFO topics, whose names end in .fifo, do not send to HTTP endpoints.
 # https://docs.aws.amazon.com/sns/latest/api/API_CreateTopic.html
 _TOPIC_ARN = re.compile(r"arn:aws[a-z-]{0,20}:sns:[a-z0-9-]{1,40}:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
+
+# All that `cryptography` raises for a certificate that is none, or says what it cannot read: found by turning each bit.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 _HASHES = {"1": SHA1(), "2": SHA256()}
 
@@ -159,7 +169,7 @@ def read_certificate(pem: bytes) -> x509.Certificate:
     """What was fetched, as a certificate. Raises `CertificateUnavailableError`: SNS has served something else."""
     try:
         return x509.load_pem_x509_certificate(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise CertificateUnavailableError("what Amazon SNS served is no certificate") from None
 
 
@@ -173,9 +183,14 @@ def _read_envelope(body: bytes) -> _Envelope:
 def _read_time(text: str) -> int:
     """In microseconds since 1970."""
     try:
-        return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+        return _to_micros(datetime.fromisoformat(text))
     except ValueError:
         raise ForgedError("its Timestamp is no time") from None
+
+
+def _to_micros(time: datetime) -> int:
+    """Since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def _pick_signed(envelope: _Envelope) -> dict[str, str]:
@@ -205,15 +220,14 @@ def _pick_signed(envelope: _Envelope) -> dict[str, str]:
 
 def _read_key(certificate: x509.Certificate, now: int) -> RSAPublicKey:
     """The key of a certificate that is SNS's, and valid at `now`. Raises `ForgedError`."""
-    begins = (certificate.not_valid_before_utc - _EPOCH) // _MICROSECOND
-    ends = (certificate.not_valid_after_utc - _EPOCH) // _MICROSECOND
-    if not begins <= now <= ends:
-        raise ForgedError("the certificate that signs it is not valid now")
     try:
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         key = certificate.public_key()
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, TypeError, UnsupportedAlgorithm):
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         raise ForgedError("the certificate that signs it names nobody, or has no key") from None
+    if not _to_micros(begins) <= now <= _to_micros(ends):
+        raise ForgedError("the certificate that signs it is not valid now")
     hosts = names.get_values_for_type(x509.DNSName)
     if not hosts or not all(_CERTIFICATE_NAME.fullmatch(host) for host in hosts):
         raise ForgedError("the certificate that signs it is not Amazon SNS's")

@@ -11,7 +11,7 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from services.signatures.verdicts import (
     BadVerificationKeyError,
@@ -27,6 +27,8 @@ TIMESTAMP_HEADER = "X-Twilio-Email-Event-Webhook-Timestamp"
 
 # The keys of connections, read once: nothing from outside gets in here.
 _KEPT_KEYS = 1024
+
+_NO_KEY = "that is no verification key of SendGrid: base64 of 124 characters that starts with MFkwEwYHKoZI"
 
 
 def check_sendgrid_signature(public_key: str, signature: str, timestamp: str, body: bytes, now: int) -> str:
@@ -56,11 +58,12 @@ def check_verification_key(text: str) -> str:
 def _read_key(text: str) -> ec.EllipticCurvePublicKey:
     """The key in the base64 of a DER SubjectPublicKeyInfo, as SendGrid shows it. Raises `BadVerificationKeyError`."""
     try:
-        key = load_der_public_key(base64.b64decode(text, validate=True))
+        written = base64.b64decode(text, validate=True)
+        key = load_der_public_key(written)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
+        raise BadVerificationKeyError(_NO_KEY) from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise BadVerificationKeyError(
-            "that is no verification key of SendGrid: base64 of some 120 characters that starts with MFkwEwYHKoZI"
-        )
+        raise BadVerificationKeyError(_NO_KEY)
+    if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != written:
+        raise BadVerificationKeyError(_NO_KEY)  # OpenSSL reads points written in other ways too
     return key
