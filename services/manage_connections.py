@@ -8,6 +8,9 @@ from services.connection_changes import add_key, create, expire_key, keep_secret
 from services.connection_store import ConnectionStore
 from services.keys import make_key
 from services.secret_store import SecretStore, signing_secret_name
+from services.signatures.amazon_sns import check_topic_arn
+from services.signatures.sendgrid import check_verification_key
+from services.signatures.verdicts import BadTopicArnError, BadVerificationKeyError
 
 DEFAULT_CALLS_PER_SECOND = 1000
 """What Segment recommends for a workspace:
@@ -58,6 +61,15 @@ def create_connection(
         )
     if not 1 <= calls_per_second <= MAX_CALLS_PER_SECOND:
         raise RefusedConnectionError(f"calls per second lie between 1 and {MAX_CALLS_PER_SECOND:,}")
+    if verification_key is not None and kind is not ConnectionKind.SENDGRID:
+        raise RefusedConnectionError("a verification key is SendGrid's")
+    if topic_arn is not None and kind is not ConnectionKind.AMAZON_SES:
+        raise RefusedConnectionError("a topic ARN is Amazon's")
+    try:
+        verification_key = None if verification_key is None else check_verification_key(verification_key)
+        topic_arn = None if topic_arn is None else check_topic_arn(topic_arn)
+    except (BadVerificationKeyError, BadTopicArnError) as error:
+        raise RefusedConnectionError(str(error)) from None
     if connection_id in store.load():
         raise RefusedConnectionError(
             f"there is a connection {connection_id} already: rotate its key, or take another id"
