@@ -5,8 +5,10 @@ pipeline rejects it with a reason, keeps it, and the Connections page shows it; 
 https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -44,11 +46,18 @@ _encode = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+# Half an emoji, as JavaScript's substring leaves it: a surrogate that is no part of a pair. What has to stay is group 1.
+_SURROGATES = re.compile(
+    rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+
+_Decoded = TypeVar("_Decoded")
+
 
 def find_write_key(body: bytes) -> str | None:
     """The key, if the body carries one: analytics.js does so, since a browser's beacon has no headers."""
     try:
-        return _decode_text(_decode_keyed(body).writeKey)
+        return _decode_text(_decode(_decode_keyed, body).writeKey)
     except _UNREADABLE:
         return None
 
@@ -56,7 +65,7 @@ def find_write_key(body: bytes) -> str | None:
 def split_call(body: bytes, call_type: str, received_at: str) -> list[bytes]:
     """The one payload of a request to `/v1/{call_type}`, at `received_at` (RFC 3339). Raises `RefusedError`."""
     try:
-        call = _decode_object(body)
+        call = _decode(_decode_object, body)
     except _UNREADABLE:
         raise RefusedError(400, "bad_request", "The body is no JSON object") from None
     call["type"] = msgspec.Raw(_encode(call_type))
@@ -66,7 +75,7 @@ def split_call(body: bytes, call_type: str, received_at: str) -> list[bytes]:
 def split_batch(body: bytes, received_at: str) -> list[bytes]:
     """The payloads of a request to `/v1/batch` or `/v1/import`, at `received_at` (RFC 3339). Raises `RefusedError`."""
     try:
-        batch = _decode_batch(body)
+        batch = _decode(_decode_batch, body)
     except _UNREADABLE:
         raise RefusedError(
             400,
@@ -107,6 +116,20 @@ def split_webhook(body: bytes) -> list[bytes]:
 def count_bytes(payloads: Iterable[bytes]) -> int:
     """What they take as messages to Pub/Sub."""
     return sum(len(payload) + MESSAGE_BYTES for payload in payloads)
+
+
+def _decode(decode: Callable[[bytes], _Decoded], body: bytes) -> _Decoded:
+    """The body's JSON; half an emoji in one call, which no decoder takes, does not spoil the others.
+
+    It becomes U+FFFD, as in Go's encoding/json, which Segment uses: https://pkg.go.dev/encoding/json#Unmarshal
+    """
+    try:
+        return decode(body)
+    except msgspec.DecodeError:
+        mended = _SURROGATES.sub(lambda found: found[1] or rb"\ufffd", body)
+        if mended == body:
+            raise
+    return decode(mended)
 
 
 def _split(item: msgspec.Raw, shared: dict[str, _Object], sent_at: msgspec.Raw, received_at: msgspec.Raw) -> bytes:
