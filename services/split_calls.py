@@ -46,7 +46,7 @@ _encode = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-# Half an emoji, as JavaScript's substring leaves it: a surrogate that is no part of a pair. What has to stay is group 1.
+# Half an emoji, as JavaScript's substring leaves it: a surrogate that is no part of a pair. What stays is in group 1.
 _SURROGATES = re.compile(
     rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
