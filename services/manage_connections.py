@@ -50,8 +50,7 @@ def create_connection(
     if not workspace_id or not workspace_id.isprintable() or len(workspace_id.encode()) > 1024:
         raise RefusedConnectionError("the workspace is empty, too long, or has characters that cannot be printed")
     if connection_id is None:
-        stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or kind.value
-        connection_id = f"{stem}-{secrets.token_hex(2)}"
+        connection_id = make_connection_id(name, kind)
     if not _CONNECTION_ID.fullmatch(connection_id):
         raise RefusedConnectionError(
             f"the connection id {connection_id!r} is not made of 1 to 63 lower-case letters, digits and hyphens"
@@ -76,6 +75,12 @@ def create_connection(
     )
     store.append([create(connection), add_key(connection_id, key)])
     return connection, text
+
+
+def make_connection_id(name: str, kind: ConnectionKind) -> str:
+    """An id made of the name, or of the kind if the name has nothing to make it of, and four random characters."""
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or kind.value.replace("_", "-")
+    return f"{stem}-{secrets.token_hex(2)}"
 
 
 def check_name(name: str) -> str:
