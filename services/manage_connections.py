@@ -8,6 +8,9 @@ from services.connection_changes import add_key, create, expire_key, keep_secret
 from services.connection_store import ConnectionStore
 from services.keys import make_key
 from services.secret_store import SecretStore, signing_secret_name
+from services.signatures.amazon_sns import check_topic_arn
+from services.signatures.sendgrid import check_verification_key
+from services.signatures.verdicts import BadTopicArnError, BadVerificationKeyError
 
 DEFAULT_CALLS_PER_SECOND = 1000
 """What Segment recommends for a workspace:
@@ -40,10 +43,12 @@ def create_connection(
     calls_per_second: int = DEFAULT_CALLS_PER_SECOND,
     verification_key: str | None = None,
     topic_arn: str | None = None,
+    has_signing_secret: bool = False,
 ) -> tuple[Connection, str]:
     """Make a connection with one key; gives it and the key's text, which is nowhere else.
 
     `now` is in microseconds since 1970. The id is made of the name and four random characters if none is given.
+    `has_signing_secret`: the secret store has one already, under `signing_secret_name`.
     Raises `RefusedConnectionError` and `StoreError`.
     """
     name = check_name(name)
@@ -61,6 +66,11 @@ def create_connection(
         raise RefusedConnectionError(
             f"there is a connection {connection_id} already: rotate its key, or take another id"
         )
+    try:
+        verification_key = check_verification_key(verification_key) if verification_key else None
+        topic_arn = check_topic_arn(topic_arn) if topic_arn else None
+    except (BadVerificationKeyError, BadTopicArnError) as error:
+        raise RefusedConnectionError(str(error)) from None
     text, key = make_key(now)
     connection = Connection(
         connection_id=connection_id,
@@ -71,9 +81,11 @@ def create_connection(
         calls_per_second=calls_per_second,
         verification_key=verification_key,
         topic_arn=topic_arn,
+        secret_kept_at=now if has_signing_secret else None,
         keys=(key,),
     )
-    store.append([create(connection), add_key(connection_id, key)])
+    secret = [keep_secret(connection_id, now)] if has_signing_secret else []
+    store.append([create(connection), add_key(connection_id, key), *secret])
     return connection, text
 
 
