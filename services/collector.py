@@ -22,7 +22,7 @@ _CORS = Middleware(
     CORSMiddleware,
     allow_origins=["*"],
     allow_methods=["POST"],
-    allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
+    allow_headers=["*"],  # analytics.js adds X-Retry-Count to what it sends again
     expose_headers=["Retry-After", "X-RateLimit-Reset"],
     max_age=24 * 3600,
 )
