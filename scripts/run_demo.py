@@ -20,6 +20,7 @@ from rich.console import Console
 from pipelines.clients import bigquery_client
 from schemas.connections import ConnectionKind
 from scripts.bigquery_emulator import start_bigquery
+from scripts.check_page import check_page
 from scripts.create_tables import create_tables
 from scripts.demo_questions import QUESTIONS
 from scripts.play_demo import Demo
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         token = secrets.token_urlsafe(18)
         flags = ["--dataset", DATASET, "--secrets", folder, "--collector_url", door.url]
         page = world.enter_context(start_service("services.run_page", flags, "/health", {"ADMIN_TOKEN": token}))
-        failures += check_page(page, token, door.connection_ids, demo.count_accepted())
+        callers = [door.connection_ids[name] for name in ("application", "segment")]
+        failures += check_page(page, token, callers, demo.count_accepted())
         for failure in failures:
             console.print(f"[red]{failure}")
         if not failures:

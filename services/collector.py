@@ -40,7 +40,7 @@ def build_collector(
         app,
         allow_origins=["*"],
         allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
+        allow_headers=["*"],  # analytics.js adds X-Retry-Count to what it sends again
         expose_headers=["Retry-After", "X-RateLimit-Reset"],
         max_age=24 * 3600,
     )

@@ -43,37 +43,38 @@ def create_connection(
     calls_per_second: int = DEFAULT_CALLS_PER_SECOND,
     verification_key: str | None = None,
     topic_arn: str | None = None,
+    has_signing_secret: bool = False,
 ) -> tuple[Connection, str]:
     """Make a connection with one key; gives it and the key's text, which is nowhere else.
 
     `now` is in microseconds since 1970. The id is made of the name and four random characters if none is given.
+    `has_signing_secret`: the secret store has one already, under `signing_secret_name`.
     Raises `RefusedConnectionError` and `StoreError`.
     """
     name = check_name(name)
     if not workspace_id or not workspace_id.isprintable() or len(workspace_id.encode()) > 1024:
         raise RefusedConnectionError("the workspace is empty, too long, or has characters that cannot be printed")
     if connection_id is None:
-        stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or kind.value
-        connection_id = f"{stem}-{secrets.token_hex(2)}"
+        connection_id = make_connection_id(name, kind)
     if not _CONNECTION_ID.fullmatch(connection_id):
         raise RefusedConnectionError(
             f"the connection id {connection_id!r} is not made of 1 to 63 lower-case letters, digits and hyphens"
         )
     if not 1 <= calls_per_second <= MAX_CALLS_PER_SECOND:
         raise RefusedConnectionError(f"calls per second lie between 1 and {MAX_CALLS_PER_SECOND:,}")
-    if verification_key is not None and kind is not ConnectionKind.SENDGRID:
+    if verification_key and kind is not ConnectionKind.SENDGRID:
         raise RefusedConnectionError("a verification key is SendGrid's")
-    if topic_arn is not None and kind is not ConnectionKind.AMAZON_SES:
+    if topic_arn and kind is not ConnectionKind.AMAZON_SES:
         raise RefusedConnectionError("a topic ARN is Amazon's")
-    try:
-        verification_key = None if verification_key is None else check_verification_key(verification_key)
-        topic_arn = None if topic_arn is None else check_topic_arn(topic_arn)
-    except (BadVerificationKeyError, BadTopicArnError) as error:
-        raise RefusedConnectionError(str(error)) from None
     if connection_id in store.load():
         raise RefusedConnectionError(
             f"there is a connection {connection_id} already: rotate its key, or take another id"
         )
+    try:
+        verification_key = check_verification_key(verification_key) if verification_key else None
+        topic_arn = check_topic_arn(topic_arn) if topic_arn else None
+    except (BadVerificationKeyError, BadTopicArnError) as error:
+        raise RefusedConnectionError(str(error)) from None
     text, key = make_key(now)
     connection = Connection(
         connection_id=connection_id,
@@ -84,10 +85,18 @@ def create_connection(
         calls_per_second=calls_per_second,
         verification_key=verification_key,
         topic_arn=topic_arn,
+        secret_kept_at=now if has_signing_secret else None,
         keys=(key,),
     )
-    store.append([create(connection), add_key(connection_id, key)])
+    secret = [keep_secret(connection_id, now)] if has_signing_secret else []
+    store.append([create(connection), add_key(connection_id, key), *secret])
     return connection, text
+
+
+def make_connection_id(name: str, kind: ConnectionKind) -> str:
+    """An id made of the name, or of the kind if the name has nothing to make it of, and four random characters."""
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or kind.value.replace("_", "-")
+    return f"{stem}-{secrets.token_hex(2)}"
 
 
 def check_name(name: str) -> str:

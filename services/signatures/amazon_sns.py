@@ -52,10 +52,9 @@ _CERTIFICATE_NAME = re.compile(r"sns(?:[.-][a-z0-9.-]+)?\.amazonaws\.com(?:\.cn)
 # https://docs.aws.amazon.com/sns/latest/api/API_CreateTopic.html
 _TOPIC_ARN = re.compile(r"arn:aws[a-z-]{0,20}:sns:[a-z0-9-]{1,40}:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 
-# All that `cryptography` raises for a certificate that is none, or says what it cannot read: found by turning each bit.
+# All that `cryptography` raises for a certificate that is none, or says what it cannot read.
 _UNREADABLE = (
     ValueError,
-    TypeError,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,

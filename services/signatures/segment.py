@@ -49,7 +49,7 @@ def _split(body: bytes) -> list[msgspec.Raw]:
     """The events of a batch as they are written; none if it is no JSON array."""
     try:
         return _EVENTS.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError):
         return []
 
 

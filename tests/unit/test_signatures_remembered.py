@@ -255,7 +255,7 @@ def test_not_more_than_so_many_certificates_are_fetched_at_a_time() -> None:
         waiting = [asyncio.create_task(certificates(url)) for url in (a, b)]
         await asyncio.sleep(0)
         with pytest.raises(CertificateUnavailableError):
-            await certificates(c)
+            await asyncio.wait_for(certificates(c), timeout=1)
         amazon.opened.set()
         await asyncio.gather(*waiting)
 

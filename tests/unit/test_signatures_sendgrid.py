@@ -156,6 +156,7 @@ def test_a_key_is_kept_without_what_a_paste_adds() -> None:
         KEY[:-8],
         f"-----BEGIN PUBLIC KEY-----\n{KEY}\n-----END PUBLIC KEY-----",
         "schlüssel",
+        f"{KEY[:10]}!{KEY[10:]}",
         "\ud800",
         base64.b64encode(base64.b64decode(KEY) + b"\0").decode(),
         write_key(ec.derive_private_key(7, ec.SECP384R1()).public_key()),
