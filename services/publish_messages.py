@@ -28,6 +28,10 @@ MAX_BYTES = 5_000_000
 # While so many requests are under way, messages gather for the next: the busier, the larger they get.
 MAX_REQUESTS = 4
 
+# After an outage gRPC waits for up to two minutes before it looks again, and refuses everything meanwhile:
+# https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md
+_EAGER = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+
 # "Come back": https://cloud.google.com/pubsub/docs/reference/error-codes
 _PASSING = if_exception_type(
     exceptions.ServiceUnavailable, exceptions.Aborted, exceptions.InternalServerError, exceptions.ResourceExhausted
@@ -60,12 +64,16 @@ async def open_transport() -> AsyncIterator[PublisherGrpcAsyncIOTransport]:
     Raises google.auth.exceptions.DefaultCredentialsError.
     """
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
-    channel = grpc.aio.insecure_channel(emulator) if emulator else None
+    channel = grpc.aio.insecure_channel(emulator, _EAGER) if emulator else _open_channel
     transport = PublisherGrpcAsyncIOTransport(channel=channel)
     try:
         yield transport
     finally:
         await transport.close()
+
+
+def _open_channel(host: str, *, options: Sequence[tuple[str, Any]], **about: Any) -> grpc.aio.Channel:
+    return PublisherGrpcAsyncIOTransport.create_channel(host, options=[*options, *_EAGER], **about)
 
 
 class Publisher:

@@ -1,7 +1,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
@@ -65,7 +65,7 @@ class Hanging(FakeTransport):
         await asyncio.sleep(3600)
 
 
-def run(transport: FakeTransport, story: Callable[[Publisher], Coroutine[Any, Any, Any]], seconds: float = 0.2) -> Any:
+def run(transport: FakeTransport, story: Callable[[Publisher], Awaitable[Any]], seconds: float = 0.2) -> Any:
     """What the story gives; nothing may be left over that asyncio complains of."""
     complaints: list[dict[str, Any]] = []
 

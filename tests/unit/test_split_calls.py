@@ -57,7 +57,7 @@ def test_names_that_are_no_text_are_refused_or_the_pipelines_to_judge(body: byte
 
 # What each payload has to be, slowly
 
-calls = st.fixed_dictionaries(
+calls: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"userId": st.just("u1")},
     optional={
         "messageId": st.sampled_from(("m1", None, "", 5)),
@@ -71,7 +71,7 @@ calls = st.fixed_dictionaries(
         "receivedAt": st.just("1999-01-01T00:00:00Z"),
     },
 )
-batches = st.fixed_dictionaries(
+batches: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"batch": st.lists(calls, min_size=1, max_size=4)},
     optional={
         "sentAt": st.sampled_from(("2025-12-31T23:59:00Z", None)),
