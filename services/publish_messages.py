@@ -44,15 +44,15 @@ _REFUSALS = (exceptions.GoogleAPIError, GoogleAuthError)
 
 _log = logging.getLogger(__name__)
 
-# Raw protobuf messages, without the typed wrappers, which cost many times more.
-_Message = types.PubsubMessage.pb()
+# A raw protobuf message, without the typed wrappers, which cost many times more.
 _Request = types.PublishRequest.pb()
 
 
 class _Waiting(NamedTuple):
-    """Some messages of one request, and who waits for them."""
+    """Some messages of one request, and who waits for them. They are copied no sooner than they are sent."""
 
-    messages: list[Any]
+    payloads: Sequence[bytes]
+    attributes: Mapping[str, str]
     size: int
     taken: asyncio.Future[None]
 
@@ -104,9 +104,7 @@ class Publisher:
         Then some may have been taken all the same: whoever sends them again makes repeats, which the pipelines drop.
         """
         loop = asyncio.get_running_loop()
-        parts = []
-        for messages, size in _cut(payloads, attributes):
-            parts.append(_Waiting(messages, size, loop.create_future()))
+        parts = [_Waiting(some, attributes, size, loop.create_future()) for some, size in _cut(payloads)]
         self._waiting.extend(parts)
         if not self._is_scheduled:
             self._is_scheduled = True
@@ -137,7 +135,7 @@ class Publisher:
                 if part.taken.done():  # whoever waited has left
                     self._waiting.popleft()
                     continue
-                count, size = count + len(part.messages), size + part.size
+                count, size = count + len(part.payloads), size + part.size
                 if together and (count > MAX_MESSAGES or size > MAX_BYTES):
                     break
                 together.append(self._waiting.popleft())
@@ -151,7 +149,10 @@ class Publisher:
         self._start()
 
     async def _send(self, together: list[_Waiting]) -> None:
-        request = _Request(topic=self._topic, messages=[message for part in together for message in part.messages])
+        request = _Request(topic=self._topic)
+        for part in together:
+            for payload in part.payloads:
+                request.messages.add(data=payload, attributes=part.attributes)
         error: Exception | None = None
         try:
             await self._publish(request, metadata=self._metadata)
@@ -180,16 +181,16 @@ class Publisher:
             _log.error("Pub/Sub does not take messages to %s: %s. Senders get 503", self._topic, type(error).__name__)
 
 
-def _cut(payloads: Sequence[bytes], attributes: Mapping[str, str]) -> list[tuple[list[Any], int]]:
-    """The messages in parts that fit into one request each, with their bytes."""
-    parts: list[tuple[list[Any], int]] = []
-    messages: list[Any] = []
+def _cut(payloads: Sequence[bytes]) -> list[tuple[Sequence[bytes], int]]:
+    """The payloads in parts that fit into one request each, with their bytes."""
+    parts: list[tuple[Sequence[bytes], int]] = []
+    some: list[bytes] = []
     size = 0
     for payload in payloads:
-        if messages and (len(messages) == MAX_MESSAGES or size + len(payload) > MAX_BYTES):
-            parts.append((messages, size))
-            messages, size = [], 0
-        messages.append(_Message(data=payload, attributes=attributes))
+        if some and (len(some) == MAX_MESSAGES or size + len(payload) > MAX_BYTES):
+            parts.append((some, size))
+            some, size = [], 0
+        some.append(payload)
         size += len(payload)
-    parts.append((messages, size))
+    parts.append((some, size))
     return parts

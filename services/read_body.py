@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from starlette.requests import ClientDisconnect, Request
 
 from services.answers import RefusedError
-from services.limits import BODY_SECONDS, RETRY_SECONDS
+from services.limits import BODY_SECONDS, MESSAGE_BYTES, RETRY_SECONDS
 
 # zlib's window size for a gzip header: https://docs.python.org/3/library/zlib.html#zlib.decompressobj
 _GZIP = 16 + zlib.MAX_WBITS
@@ -48,6 +48,10 @@ class Room:
         """Hold so many bytes more. Raises `RefusedError` (503) if there is no room for them."""
         self._pending.take(count)
         self.held += count
+
+    def take_messages(self, count: int, size: int) -> None:
+        """Hold so many messages of so many bytes together. Raises `RefusedError` (503)."""
+        self.take(size + count * MESSAGE_BYTES)
 
 
 def check_head(request: Request, most: int) -> None:

@@ -11,7 +11,7 @@ from services.door import Door, read_basic_key
 from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES
 from services.publish_messages import Publisher
 from services.read_body import check_head, read_body
-from services.split_calls import count_bytes, find_write_key, split_batch, split_call
+from services.split_calls import Admit, find_write_key, split_batch, split_call
 
 CALL_TYPES = {
     "identify": "identify",
@@ -49,11 +49,13 @@ def take_calls(door: Door, calls: Publisher) -> Endpoint:
         connection = None if key is None else admit_sender(door, key)
         with door.pending.open_room() as room:
             body = await read_body(request, most, room)
-            connection = connection or admit_sender(door, find_write_key(body))
-            payloads = _split(body, kind, door.tell_time())
-            door.admit_calls(connection, len(payloads))
-            room.take(count_bytes(payloads))
-            await calls.publish(payloads, door.attributes(connection))
+            sender = connection or admit_sender(door, find_write_key(body))
+
+            def admit(count: int, size: int) -> None:
+                door.admit_calls(sender, count)
+                room.take_messages(count, size)
+
+            await calls.publish(_split(body, kind, door.tell_time(), admit), door.attributes(sender))
         return say_taken()
 
     return take
@@ -68,7 +70,7 @@ def admit_sender(door: Door, key: str | None) -> Connection:
     return connection
 
 
-def _split(body: bytes, kind: str, received_at: str) -> list[bytes]:
+def _split(body: bytes, kind: str, received_at: str, admit: Admit) -> list[bytes]:
     if kind in BATCHES:
-        return split_batch(body, received_at)
-    return split_call(body, CALL_TYPES[kind], received_at)
+        return split_batch(body, received_at, admit)
+    return split_call(body, CALL_TYPES[kind], received_at, admit)

@@ -51,7 +51,8 @@ class Ledger:
 
     @contextmanager
     def up(self) -> Iterator[None]:
-        server = grpc.server(ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
+        options = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
+        server = grpc.server(ThreadPoolExecutor(16), options=options)
         handlers = {
             "Publish": grpc.unary_unary_rpc_method_handler(
                 self._publish, types.PublishRequest.pb().FromString, types.PublishResponse.pb().SerializeToString
