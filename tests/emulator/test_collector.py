@@ -37,8 +37,7 @@ pytestmark = pytest.mark.slow
 
 CALLS, LOGS = f"projects/{PROJECT}/topics/calls", f"projects/{PROJECT}/topics/logs"
 SENDERS = 8
-# Long enough that gRPC, left to itself, would look for Pub/Sub only every few seconds.
-OUTAGE_SECONDS = 10
+OUTAGE_SECONDS = 3
 
 
 class Ledger:

@@ -241,6 +241,19 @@ def test_what_follows_an_answer_is_not_read_for_ever(running: Running) -> None:
         assert time.monotonic() - started < 2
 
 
+def test_who_says_nothing_after_an_answer_is_not_listened_to_for_ever(running: Running) -> None:
+    with running.connect() as connected:
+        connected.sendall(GET)
+        assert status(read_answers(connected, 1)) == b"HTTP/1.1 200"
+        started = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() < started + 3:
+                connected.sendall(b"\r\n")
+                time.sleep(0.05)
+
+        assert time.monotonic() - started < 2
+
+
 def test_no_more_than_so_many_connections_are_held(running: Running) -> None:
     open_ones = [socket.create_connection(("127.0.0.1", running.port), timeout=5) for _ in range(Quick.max_connections)]
     with running.connect() as connected:

@@ -1,16 +1,18 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
+import grpc
 import pytest
 from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import TransportError
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 
 from services.answers import RefusedError
-from services.publish_messages import MAX_BYTES, MAX_MESSAGES, MAX_REQUESTS, Publisher
+from services.publish_messages import MAX_BYTES, MAX_MESSAGES, MAX_REQUESTS, Publisher, open_transport
 
 ABOUT = {"workspace_id": "acme"}
 
@@ -180,3 +182,32 @@ def test_it_works_again_as_soon_as_pubsub_does() -> None:
 
     refused, taken = run(transport, story)
     assert (refused.status, taken) == (503, None)
+
+
+@pytest.mark.parametrize("emulator", ["127.0.0.1:9", None])
+def test_after_an_outage_pubsub_is_looked_for_every_second(
+    emulator: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Mapping[str, object]] = []
+
+    def open_channel(host: str, options: list[tuple[str, object]], **about: object) -> grpc.aio.Channel:
+        opened.append(dict(options))
+        return insecure_channel(host, options)
+
+    insecure_channel = grpc.aio.insecure_channel
+    monkeypatch.setattr(grpc.aio, "insecure_channel", open_channel)
+    monkeypatch.setattr(PublisherGrpcAsyncIOTransport, "create_channel", open_channel)
+    monkeypatch.setattr("google.auth.default", lambda *args, **about: (AnonymousCredentials(), "p"))
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    if emulator is not None:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator)
+
+    async def story() -> None:
+        async with open_transport():
+            pass
+
+    asyncio.run(story())
+
+    (options,) = opened
+    assert options["grpc.max_reconnect_backoff_ms"] == 1000
+    assert ("grpc.max_send_message_length" in options) == (emulator is None)
