@@ -161,6 +161,22 @@ def test_pipelined_requests_are_answered_in_turn(running: Running, pad: int) -> 
     assert [name for name in published if name in names] == names
 
 
+def test_a_head_that_begins_behind_a_large_body_is_read(running: Running) -> None:
+    with running.connect() as connected:
+        connected.sendall(running.post(running.batch("before", pad=200_000)) + GET[:9])
+        assert status(read_answers(connected, 1)) == b"HTTP/1.1 200"
+        connected.sendall(GET[9:])
+
+        assert status(read_answers(connected, 1)) == b"HTTP/1.1 200"
+
+
+def test_half_a_head_behind_a_request_is_not_waited_for(running: Running) -> None:
+    with running.connect() as connected:
+        connected.sendall(GET + GET[:9])
+
+        assert b"HTTP/1.1 408" in read_to_end(connected)
+
+
 def test_a_crowd_of_pipelined_requests_is_refused(running: Running) -> None:
     with running.connect() as connected:
         connected.sendall(GET * (MAX_PIPELINED + 1))
