@@ -134,7 +134,7 @@ def test_while_it_refuses_senders_get_503_and_the_log_one_line(
     caplog.set_level(logging.DEBUG, logger="services")
 
     async def story(publisher: Publisher) -> list[object]:
-        return [await gather(publisher, [[b"ann@example.com"]] * 9) for _ in range(9)]
+        return [await gather(publisher, [[b"ann@example.com"] * 2500] * 9) for _ in range(9)]
 
     for answers in run(Refusing(error), story):
         assert [answer.status for answer in answers] == [503] * 9
