@@ -117,8 +117,7 @@ class Publisher:
             raise RefusedError(503, "unavailable", "Pub/Sub does not take it now; come back", RETRY_SECONDS) from None
         finally:
             for part in parts:
-                if not part.taken.cancel() and not part.taken.cancelled():
-                    part.taken.exception()  # looked at, so that asyncio does not complain
+                part.taken.cancel()  # of one that has failed, too: asyncio then does not complain that nobody looked
 
     async def close(self) -> None:
         """Wait for what is under way."""
