@@ -22,8 +22,8 @@ GET = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 class Quick(LimitedProtocol):
-    head_seconds = 0.3
-    body_seconds = 0.6
+    head_seconds = 0.2
+    body_seconds = 0.3
     max_connections = 20
 
 
@@ -140,12 +140,13 @@ def test_a_head_just_below_the_limit_is_read(running: Running) -> None:
         assert status(read_answers(connected, 1)) == b"HTTP/1.1 200"
 
 
+@pytest.mark.slow
 def test_a_connection_is_used_again_and_closed_when_idle(running: Running) -> None:
     with running.connect() as connected:
         for number in range(3):
             connected.sendall(running.post(running.batch(f"kept-{number}")))
             assert status(read_answers(connected, 1)) == b"HTTP/1.1 200"
-            time.sleep(0.4)  # longer than a head may take: between requests nothing is awaited
+            time.sleep(0.3)  # longer than a head may take: between requests nothing is awaited
 
         started = time.monotonic()
         assert read_to_end(connected) == b""

@@ -143,9 +143,9 @@ def test_while_it_refuses_senders_get_503_and_the_log_one_line(
     caplog.set_level(logging.DEBUG, logger="services")
 
     async def story(publisher: Publisher) -> list[list[int]]:
-        return [await gather(publisher, [[b"ann@example.com"] * 2500] * 9) for _ in range(9)]
+        return [await gather(publisher, [[b"ann@example.com"] * 2500] * 9) for _ in range(3)]
 
-    assert run(Refusing(error), story) == [[503] * 9] * 9
+    assert run(Refusing(error), story) == [[503] * 9] * 3
     assert len(caplog.records) == 1
     assert "projects/p/topics/t" in caplog.text
     assert "ann@" not in caplog.text
