@@ -10,7 +10,8 @@ and is not there is lost, one that was not sent, or is there twice, is too many;
                 is 200, or 503 (429) in time; afterwards it is 200 again, and what was answered with 200 is there
   --burst N     opens N connections at once, each with a few requests: all are answered, with 200 or 503 (429)
 
-With these two, what is refused must not pile up in memory: --most_mb is the limit.
+With these two, what waits or is refused must not pile up in memory: --most_mb is the limit. A connection waits for its
+answer before it sends more, so it takes thousands of --connections, or large batches, to try that.
 """
 
 import argparse
@@ -143,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     python -m benchmarks.measure_collector --rounds 1 --seconds 3
 
   the collector alone while Pub/Sub hangs:
-    python -m benchmarks.measure_collector --only collector --down hangs --seconds 30 --rounds 1
+    python -m benchmarks.measure_collector --only collector --down hangs --connections 5000 --seconds 30 --rounds 1
 
 The exit code is 0 if all is as it should be, 1 if not or if a program fails, 2 for a wrong flag.""",
     )
