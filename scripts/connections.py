@@ -57,7 +57,8 @@ def _create(store: ConnectionStore, options: argparse.Namespace) -> None:
         verification_key=options.verification_key,
         topic_arn=options.topic_arn,
     )
-    print(f"Created connection {connection.connection_id} of workspace {connection.workspace_id}.")
+    about = f"Created connection {connection.connection_id} of workspace {connection.workspace_id}."
+    print(about, file=sys.stderr)
     _show_key(key)
 
 

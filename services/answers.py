@@ -1,5 +1,6 @@
 """What the collector answers: Segment's `{"success": true}`, or what is wrong, in words and as a code."""
 
+import msgspec
 from starlette.responses import Response
 
 TAKEN = b'{"success": true}'
@@ -36,8 +37,7 @@ def say_refused(refused: RefusedError) -> Response:
         headers["X-RateLimit-Reset"] = str(refused.retry_after_seconds)
     if refused.status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="API key as user name, no password"'
-    if refused.status in (408, 413):
-        # The rest of the body is not read: the connection cannot carry another request.
+    if refused.status == 408:
         headers["Connection"] = "close"
-    content = f'{{"success": false, "code": "{refused.code}", "message": "{refused.message}"}}'
+    content = msgspec.json.encode({"success": False, "code": refused.code, "message": refused.message})
     return Response(content, refused.status, headers, "application/json")

@@ -17,6 +17,8 @@ SECRET_KEPT = "secret_kept"
 SETTINGS = ("name", "calls_per_second", "verification_key", "topic_arn")
 """What `set` may change; of each the last counts, and NULL changes nothing."""
 
+_KINDS = frozenset(kind.value for kind in ConnectionKind)
+
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One row of `connection_changes`, times in microseconds since 1970."""
@@ -54,15 +56,20 @@ def expire_key(connection_id: str, key_id: str, expires_at: int, now: int) -> Ch
 
 
 def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
-    """The connections by their id, oldest first; changes of one that was never created count for nothing."""
+    """The connections by their id, oldest first; changes of one that was never created count for nothing.
+
+    So do those of a kind that this version does not know, and a second creation. None keeps the others from being read.
+    """
     created: dict[str, Change] = {}
     settings: dict[str, dict[str, Any]] = {}
     keys: dict[str, dict[str, ApiKey]] = {}
     expiries: dict[tuple[str, str], int] = {}
-    for change in sorted(changes, key=lambda change: change.changed_at):
+    for change in sorted(changes, key=lambda change: (change.changed_at, msgspec.json.encode(change))):
         connection_id = change.connection_id
         if change.change == CREATED:
-            created.setdefault(connection_id, change)
+            if connection_id in created or not _is_readable(change):
+                continue
+            created[connection_id] = change
         if change.change in (CREATED, SET):
             settings.setdefault(connection_id, {}).update(_read_settings(change))
         elif change.change == SECRET_KEPT:
@@ -92,6 +99,10 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
 def keep_secret(connection_id: str, now: int) -> Change:
     """The change that says that the secret store has a new signing secret, which stands nowhere else."""
     return Change(now, connection_id, SECRET_KEPT)
+
+
+def _is_readable(creation: Change) -> bool:
+    return creation.kind in _KINDS and creation.name is not None and creation.calls_per_second is not None
 
 
 def _read_settings(change: Change) -> Mapping[str, Any]:

@@ -56,12 +56,12 @@ class Door:
             raise RefusedError(503, "starting", "The collector does not know its keys yet; come back", RETRY_SECONDS)
 
     def admit_calls(self, connection: Connection, calls: int) -> None:
-        """Whether so many calls may come now. Raises `RefusedError` (429).
+        """Whether so many calls may come now; 0 asks whether any may. Raises `RefusedError` (429).
 
         A connection has one rate for all of its keys: a rotation does not double it.
         """
         now = self.monotonic_clock()
-        rate = connection.calls_per_second
+        rate = max(1, connection.calls_per_second)
         bucket = self._buckets.get(connection.connection_id)
         if bucket is None:
             bucket = self._buckets[connection.connection_id] = Bucket(rate, now)

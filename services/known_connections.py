@@ -1,13 +1,12 @@
 """The connections as the collector knows them: read again and again, and found by their keys."""
 
-import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 from schemas.connections import ApiKey, Connection
 from services.connection_store import StoreError
 from services.keys import find_key_id, is_key
-from services.limits import REFRESH_SECONDS
 from services.secret_store import SecretStoreError, signing_secret_name
 
 _log = logging.getLogger(__name__)
@@ -33,14 +32,19 @@ class KnownConnections:
         self._connections = connections
         self.is_loaded = True
 
-    async def keep_fresh(self) -> None:
-        """Read them every few seconds, for ever; what cannot be read is logged, and stays as it was."""
+    def keep_fresh(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Read them every few seconds, for ever; what cannot be read is logged, and stays as it was.
+
+        For a thread of its own, and a daemon: a program that is to end does not wait for BigQuery.
+        """
         while True:
+            sleep(seconds)
             try:
-                await asyncio.to_thread(self.refresh)
+                self.refresh()
             except StoreError as error:
                 _log.error("%s. Going on with the %d connections known", error, len(self._connections))
-            await asyncio.sleep(REFRESH_SECONDS)
+            except Exception:  # whatever it is: a thread that has ended would never hear of a revoked key
+                _log.exception("Going on with the %d connections known", len(self._connections))
 
     def find(self, text: str, now: int) -> tuple[Connection, str] | None:
         """The connection whose valid key this is, and the key's id; `now` in microseconds since 1970.

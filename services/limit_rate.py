@@ -22,6 +22,7 @@ class Bucket:
         self._calls = min(filled, float(calls_per_second))
         self._filled_at = now
         if self._calls < 1:
-            return max(1, math.ceil((1 - self._calls) / calls_per_second))
+            # A millisecond more: who comes back to the second is not to fail by a rounding of the clock.
+            return math.ceil((1 - self._calls) / calls_per_second + 0.001)
         self._calls -= calls
         return 0

@@ -62,6 +62,10 @@ def create_connection(
         )
     if not 1 <= calls_per_second <= MAX_CALLS_PER_SECOND:
         raise RefusedConnectionError(f"calls per second lie between 1 and {MAX_CALLS_PER_SECOND:,}")
+    if verification_key and kind is not ConnectionKind.SENDGRID:
+        raise RefusedConnectionError("a verification key is SendGrid's")
+    if topic_arn and kind is not ConnectionKind.AMAZON_SES:
+        raise RefusedConnectionError("a topic ARN is Amazon's")
     if connection_id in store.load():
         raise RefusedConnectionError(
             f"there is a connection {connection_id} already: rotate its key, or take another id"

@@ -33,6 +33,9 @@ _PASSING = if_exception_type(
     exceptions.ServiceUnavailable, exceptions.Aborted, exceptions.InternalServerError, exceptions.ResourceExhausted
 )
 
+# While it lasts, an outage is told again so often.
+_LOG_SECONDS = 10.0
+
 _REFUSALS = (exceptions.GoogleAPIError, GoogleAuthError)
 
 _log = logging.getLogger(__name__)
@@ -75,6 +78,7 @@ class Publisher:
         self._waiting: deque[_Waiting] = deque()
         self._requests: set[asyncio.Task[None]] = set()
         self._is_scheduled = False
+        self._logged: tuple[type[Exception], float] | None = None
 
     def open(self, transport: PublisherGrpcAsyncIOTransport) -> None:
         """Publish through this. To be called in the event loop, before anything is published."""
@@ -143,15 +147,29 @@ class Publisher:
         error: Exception | None = None
         try:
             await self._publish(request, metadata=self._metadata)
-        except _REFUSALS as refusal:
-            _log.error("Pub/Sub did not take %d messages: %s", len(request.messages), type(refusal).__name__)
+        except exceptions.InvalidArgument as refusal:
+            if len(together) > 1:  # one has a message that is never taken: the others are not to share its fate
+                for part in together:
+                    await self._send([part])
+                return
             error = refusal
+        except _REFUSALS as refusal:
+            error = refusal
+        if error is not None:
+            self._tell(error)
         for part in together:
             with suppress(asyncio.InvalidStateError):  # whoever waited has left meanwhile
                 if error is None:
                     part.taken.set_result(None)
                 else:
                     part.taken.set_exception(error)
+
+    def _tell(self, error: Exception) -> None:
+        """Say that Pub/Sub refuses, not for each request of an outage."""
+        now = asyncio.get_running_loop().time()
+        if self._logged is None or self._logged[0] is not type(error) or now - self._logged[1] > _LOG_SECONDS:
+            self._logged = type(error), now
+            _log.error("Pub/Sub does not take messages to %s: %s. Senders get 503", self._topic, type(error).__name__)
 
 
 def _cut(payloads: Sequence[bytes], attributes: Mapping[str, str]) -> list[tuple[list[Any], int]]:

@@ -15,45 +15,57 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 class PendingBytes:
-    """How much all bodies hold that are not in Pub/Sub yet; a burst beyond it is sent away, not stored."""
+    """How much all requests hold that are not in Pub/Sub yet; a burst beyond it is sent away, not stored."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.held = 0
 
     @contextmanager
-    def hold(self, count: int) -> Iterator[None]:
-        """Room for so many bytes, until the end. Raises `RefusedError` (503) if there is none."""
+    def open_room(self) -> Iterator["Room"]:
+        """Room for one request; it ends with it."""
+        room = Room(self)
+        try:
+            yield room
+        finally:
+            self.held -= room.held
+
+    def take(self, count: int) -> None:
+        """Raises `RefusedError` (503) if there is no room for so many bytes."""
         if self.held + count > self._most:
             raise RefusedError(503, "overloaded", "Too much is waiting; nothing of this was taken", RETRY_SECONDS)
         self.held += count
-        try:
-            yield
-        finally:
-            self.held -= count
 
 
-def expect_bytes(request: Request, most: int) -> int:
-    """How much room the body needs: its declared length, or all that may come if it is packed or has none.
+class Room:
+    """What one request holds. It grows with what has come, not with what is announced: an announcement is free."""
 
-    Raises `RefusedError` (413, 415, 400) before anything is read.
-    """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
+    def __init__(self, pending: PendingBytes) -> None:
+        self._pending = pending
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Hold so many bytes more. Raises `RefusedError` (503) if there is no room for them."""
+        self._pending.take(count)
+        self.held += count
+
+
+def check_head(request: Request, most: int) -> None:
+    """Whether such a body can be read at all. Raises `RefusedError` (413, 415, 400) before anything is."""
+    if _read_encoding(request) not in ("identity", "gzip"):
         raise RefusedError(415, "unknown_encoding", "Send the body as it is, or with Content-Encoding: gzip")
     declared = request.headers.get("content-length")
     if declared is None:
-        return most
+        return
     if not (declared.isascii() and declared.isdigit()):
         raise RefusedError(400, "bad_request", "Content-Length is no number")
     # As text first: int() takes no numbers of thousands of digits.
     if len(declared) > 18 or int(declared) > most:
         raise _too_large(most)
-    return int(declared) if encoding == "identity" else most
 
 
-async def read_body(request: Request, most: int, seconds: float = BODY_SECONDS) -> bytes:
-    """The body, unpacked. Raises `RefusedError`: 408 if it does not come in time, 413 if it is too large, 400."""
+async def read_body(request: Request, most: int, room: Room, seconds: float = BODY_SECONDS) -> bytes:
+    """The body, unpacked. Raises `RefusedError`: 408 if it does not come in time, 413 if it is too large, 400, 503."""
     chunks = []
     size = 0
     try:
@@ -62,15 +74,21 @@ async def read_body(request: Request, most: int, seconds: float = BODY_SECONDS) 
                 size += len(chunk)
                 if size > most:
                     raise _too_large(most)
+                room.take(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
         raise RefusedError(408, "too_slow", f"The body did not come within {seconds:g} seconds") from None
     except ClientDisconnect:
         raise RefusedError(400, "bad_request", "The body ended early") from None
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if request.headers.get("content-encoding", "").strip().lower() == "gzip":
-        return _unpack(body, most)
+    body = b"".join(chunks)
+    if _read_encoding(request) == "gzip":
+        body = _unpack(body, most)
+        room.take(len(body))
     return body
+
+
+def _read_encoding(request: Request) -> str:
+    return request.headers.get("content-encoding", "identity").strip().lower()
 
 
 def _unpack(packed: bytes, most: int) -> bytes:

@@ -1,13 +1,17 @@
 """Run the collector: `python -m services.run_collector --help`."""
 
 import argparse
-import asyncio
 import logging
+import math
+import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from google.auth.exceptions import DefaultCredentialsError
@@ -21,6 +25,7 @@ from services.door import Door
 from services.fetch_amazon import fetch_amazon
 from services.http_protocol import LimitedProtocol
 from services.known_connections import KnownConnections
+from services.limits import KEEP_ALIVE_SECONDS, REFRESH_SECONDS
 from services.publish_messages import Publisher, open_transport
 from services.secret_store import SecretStoreError, open_secret_store
 from services.signatures.remember_certificates import RememberedCertificates
@@ -40,13 +45,29 @@ class CollectorSettings:
     logs_topic: str
     dataset: str
     secrets: str
+    refresh_seconds: float
     host: str
     port: int
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+class _Server(uvicorn.Server):
+    """Ends with 0 after a signal, when all are answered: uvicorn's own ends by the signal."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal; a second one waits for nobody."""
+        self.force_exit, self.should_exit = self.should_exit, True
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         allow_abbrev=False,
         description="The door: takes the calls of Segment's SDKs and the webhooks of Segment and of email providers, "
@@ -64,6 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="where signing secrets of webhooks are kept: Secret Manager, or a folder on this machine",
     )
     parser.add_argument(
+        "--refresh_seconds",
+        type=_read_seconds,
+        default=REFRESH_SECONDS,
+        help="how often connections are read anew: a revoked key is good for no longer. Default: %(default)g",
+    )
+    parser.add_argument(
         "--host", default="127.0.0.1", help="the address to listen on. Default: %(default)s, this machine"
     )
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one. Default: %(default)s")
@@ -77,18 +104,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         check_dataset(settings.dataset)
+        for topic in (settings.calls_topic, settings.logs_topic):
+            _check_topic(topic)
         store = ConnectionStore(bigquery_client(settings.dataset.partition(".")[0]), settings.dataset)
         connections = KnownConnections(store.load, open_secret_store(settings.secrets).read)
         connections.refresh()
-        for topic in (settings.calls_topic, settings.logs_topic):
-            _check_topic(topic)
     except DefaultCredentialsError:
         parser.error("no Google credentials: gcloud auth application-default login")
     except (ValueError, StoreError, SecretStoreError) as error:
         parser.error(str(error))
-    server = uvicorn.Server(_configure(settings, connections))
-    server.run()
+    try:
+        listening = _listen(settings.host, settings.port)
+    except OSError as error:
+        parser.error(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}")
+    with listening:
+        _log.info("Taking calls and webhooks at http://%s:%d", settings.host, listening.getsockname()[1])
+        server = _Server(_configure(settings, connections))
+        server.run([listening])
     return 0 if server.started else 1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OverflowError:
+        raise OSError("a port lies between 0 and 65535") from None
+
+
+def _read_seconds(text: str) -> float:
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise argparse.ArgumentTypeError("seconds are more than 0")
+    return seconds
 
 
 def _check_topic(topic: str) -> None:
@@ -106,9 +154,8 @@ def _configure(settings: CollectorSettings, connections: KnownConnections) -> uv
         async with open_transport() as transport:
             calls.open(transport)
             logs.open(transport)
-            refreshing = asyncio.create_task(connections.keep_fresh())
+            threading.Thread(target=connections.keep_fresh, args=(settings.refresh_seconds,), daemon=True).start()
             yield
-            refreshing.cancel()
             await calls.close()
             await logs.close()
 
@@ -116,14 +163,13 @@ def _configure(settings: CollectorSettings, connections: KnownConnections) -> uv
     take_webhooks = TakeWebhooks(door, calls, logs, SeenSignatures(), certificates, fetch_amazon)
     return uvicorn.Config(
         build_collector(door, calls, take_webhooks, live),
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http=LimitedProtocol,
         ws="none",
         access_log=False,  # a line a request, with its address, is neither affordable nor anybody's business
         log_config=None,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )
 

@@ -8,10 +8,10 @@ from starlette.responses import Response
 from schemas.connections import Connection, ConnectionKind
 from services.answers import RefusedError, say_taken
 from services.door import Door, read_basic_key
-from services.limits import MAX_BATCH_BYTES
+from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES
 from services.publish_messages import Publisher
-from services.read_body import expect_bytes, read_body
-from services.split_calls import Sent, split_batch, split_call
+from services.read_body import check_head, read_body
+from services.split_calls import count_bytes, find_write_key, split_batch, split_call
 
 CALL_TYPES = {
     "identify": "identify",
@@ -42,29 +42,33 @@ def take_calls(door: Door, calls: Publisher) -> Endpoint:
         kind = request.path_params["kind"]
         if kind not in CALL_TYPES and kind not in BATCHES:
             raise RefusedError(404, "not_found", "There is no such method of the HTTP API")
-        room = expect_bytes(request, MAX_BATCH_BYTES)
-        key = read_basic_key(request)
+        most = MAX_BATCH_BYTES if kind in BATCHES else MAX_CALL_BYTES
+        check_head(request, most)
         # A wrong key is told before the body is read; analytics.js writes its key into the body.
+        key = read_basic_key(request)
         connection = None if key is None else admit_sender(door, key)
-        with door.pending.hold(room):
-            sent = _split(await read_body(request, MAX_BATCH_BYTES), kind, door.tell_time())
-            connection = connection or admit_sender(door, sent.write_key)
-            door.admit_calls(connection, len(sent.payloads))
-            await calls.publish(sent.payloads, door.attributes(connection))
+        with door.pending.open_room() as room:
+            body = await read_body(request, most, room)
+            connection = connection or admit_sender(door, find_write_key(body))
+            payloads = _split(body, kind, door.tell_time())
+            door.admit_calls(connection, len(payloads))
+            room.take(count_bytes(payloads))
+            await calls.publish(payloads, door.attributes(connection))
         return say_taken()
 
     return take
 
 
 def admit_sender(door: Door, key: str | None) -> Connection:
-    """The connection of the key, if it is one for calls. Raises `RefusedError`."""
+    """The connection of the key, if it is one for calls and not too fast already. Raises `RefusedError`."""
     connection = door.admit_key(key)
     if connection.kind is not ConnectionKind.SEGMENT:
         raise RefusedError(403, "other_kind", "This key is one for the webhooks of an email provider, not for calls")
+    door.admit_calls(connection, 0)
     return connection
 
 
-def _split(body: bytes, kind: str, received_at: str) -> Sent:
+def _split(body: bytes, kind: str, received_at: str) -> list[bytes]:
     if kind in BATCHES:
         return split_batch(body, received_at)
     return split_call(body, CALL_TYPES[kind], received_at)

@@ -14,14 +14,14 @@ from services.answers import RefusedError, say_taken
 from services.door import Door, read_basic_key
 from services.limits import MAX_WEBHOOK_BYTES, RETRY_SECONDS
 from services.publish_messages import Publisher
-from services.read_body import expect_bytes, read_body
+from services.read_body import check_head, read_body
 from services.signatures.amazon_sns import CertificateUnavailableError, FetchCertificate, check_sns_message
 from services.signatures.mailgun import check_mailgun_signature
 from services.signatures.remember_signatures import SeenSignatures, Sight
 from services.signatures.segment import Coverage, check_segment_signature
 from services.signatures.sendgrid import SIGNATURE_HEADER, TIMESTAMP_HEADER, check_sendgrid_signature
 from services.signatures.verdicts import BadVerificationKeyError, ForgedError
-from services.split_calls import split_webhook
+from services.split_calls import count_bytes, split_webhook
 
 SENDERS = {
     "segment": ConnectionKind.SEGMENT,
@@ -69,15 +69,20 @@ class TakeWebhooks:
         sender = request.path_params["sender"]
         if sender not in SENDERS:
             raise RefusedError(404, "not_found", f"Webhooks are taken at /hooks/ of {', '.join(SENDERS)}")
-        room = expect_bytes(request, MAX_WEBHOOK_BYTES)
+        check_head(request, MAX_WEBHOOK_BYTES)
         key = read_basic_key(request)
         connection = self._find_connection(request, key, SENDERS[sender])
-        with self.door.pending.hold(room):
-            body = await read_body(request, MAX_WEBHOOK_BYTES)
+        self.door.admit_calls(connection, 0)
+        with self.door.pending.open_room() as room:
+            body = await read_body(request, MAX_WEBHOOK_BYTES, room)
+            # Before the signature is looked at, which means splitting it as well: whoever sends too many calls need
+            # not be who they say they are.
+            calls = split_webhook(body) if connection.kind is ConnectionKind.SEGMENT else []
             proof = await self._prove(connection, request, body)
             if key is None and (proof is None or not proof.is_whole):
                 raise RefusedError(401, "no_valid_key", "Nothing proves who sends this: put the API key into the URL")
-            return await self._take(connection, proof, body if proof is None else proof.body)
+            room.take(count_bytes(calls))
+            return await self._take(connection, proof, calls, body if proof is None else proof.body)
 
     def _find_connection(self, request: Request, key: str | None, kind: ConnectionKind) -> Connection:
         connection: Connection | None
@@ -124,7 +129,7 @@ class TakeWebhooks:
             raise RefusedError(503, "cannot_check", "The signature cannot be checked now", RETRY_SECONDS)
         return secret
 
-    async def _take(self, connection: Connection, proof: _Proof | None, body: bytes) -> Response:
+    async def _take(self, connection: Connection, proof: _Proof | None, calls: list[bytes], body: bytes) -> Response:
         name = proof.name if proof is not None else None
         if name is not None:
             sight = self.seen.judge(connection.connection_id, name, body, self.door.wall_clock())
@@ -133,7 +138,6 @@ class TakeWebhooks:
             if sight is Sight.REPEATED:
                 return say_taken()
         if connection.kind is ConnectionKind.SEGMENT:
-            calls = split_webhook(body)
             self.door.admit_calls(connection, len(calls))
             await self.calls.publish(calls, self.door.attributes(connection))
         else:
