@@ -426,7 +426,7 @@ def test_a_page_of_any_origin_may_send(world: World, key: str) -> None:
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "POST" in answer.headers["access-control-allow-methods"]
-    assert "Authorization" in answer.headers["access-control-allow-headers"]
+    assert "authorization" in answer.headers["access-control-allow-headers"]
     assert answer.headers["access-control-max-age"] == "86400"
     assert world.send("/v1/track", key=key, headers=ORIGIN).headers["access-control-allow-origin"] == "*"
 

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
+import grpc
 import pytest
 from google.api_core import exceptions
 from google.auth.exceptions import TransportError
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 
 from services.answers import RefusedError
 from services.publish_messages import MAX_BYTES, MAX_MESSAGES, MAX_REQUESTS, Publisher
@@ -21,7 +21,6 @@ class FakeTransport:
     def __init__(self) -> None:
         self.requests: list[list[bytes]] = []
         self.under_way = self.most_under_way = 0
-        self.grpc_channel = self
 
     def unary_unary(self, method: str, **about: object) -> Callable[..., Awaitable[object]]:
         return self.publish
@@ -72,7 +71,7 @@ def run(transport: FakeTransport, story: Callable[[Publisher], Coroutine[Any, An
     async def tell() -> Any:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
         publisher = Publisher("projects/p/topics/t", seconds)
-        publisher.open(cast(PublisherGrpcAsyncIOTransport, transport))
+        publisher.open(cast(grpc.aio.Channel, transport))
         told = await story(publisher)
         await publisher.close()
         gc.collect()
