@@ -136,11 +136,7 @@ def write(outputs: Outputs, settings: EmailSettings) -> None:
     if settings.dead_letter_topic is not None:
         _ = dead_letters | "PublishDeadLetters" >> PublishDeadLetters(settings.dead_letter_topic)
     if settings.output_dataset is not None and outputs.repeats is not None:
-        counts = (
-            delivered.calls | "CountDelivered" >> CountDelivered(delivered.outcome),
-            dead_letters | "CountDeadLetters" >> CountEmailLetters(),
-            outputs.repeats | "CountRepeats" >> CountRepeats(),
-        ) | "FlattenCounts" >> beam.Flatten()
+        counts = count_all(delivered, dead_letters, outputs.repeats)
         write_ledgers(dead_letters, counts, settings.output_dataset)
 
 
@@ -161,6 +157,16 @@ def deliver(calls: PCollection, settings: EmailSettings) -> Delivered:
         else:
             delivered = Delivered(calls, EmailOutcome.SENT, calls | "SendCalls" >> SendCalls(*segment))
     return delivered
+
+
+def count_all(delivered: Delivered, dead_letters: PCollection, repeats: PCollection) -> PCollection:
+    """How everything ended, as `tuple[EmailOutcomeKey, int]`."""
+    counts: PCollection = (
+        delivered.calls | "CountDelivered" >> CountDelivered(delivered.outcome),
+        dead_letters | "CountDeadLetters" >> CountEmailLetters(),
+        repeats | "CountRepeats" >> CountRepeats(),
+    ) | "FlattenCounts" >> beam.Flatten()
+    return counts
 
 
 def write_ledgers(dead_letters: PCollection, counts: PCollection, dataset: str) -> None:
