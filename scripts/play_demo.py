@@ -1,7 +1,9 @@
 """The demo's story: a mailing, visits and sign-ups, the mailing again; and whether all came out as it must."""
 
+import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,12 @@ from scripts.simulate_emails import CAMPAIGN_RUN, Mailing
 # Longer than any run that goes well: what is still missing then will not come.
 PATIENCE_SECONDS = 180.0
 SETTLING_SECONDS = 20
+
+# Of each event that an email provider logs one of these is sent, if it has not come before.
+TELLING_EVENTS = (
+    *("Email Delivered", "Email Opened", "Email Bounced", "Email Reported as Spam"),
+    *("Link Clicked", "Email Unsubscribed", "page"),
+)
 
 FACT_TABLES = ("activities", "identifies", "group_identifies", "aliases", "erasure_requests")
 
@@ -162,7 +170,32 @@ class Demo:
         people = self.count_people()
         if people != len(simulated.everyone):
             failures.append(f"{people:,} persons, expected {len(simulated.everyone):,}")
+        failures += self._check_email_counts(sent, mailing)
         return failures + self._check_engagement(mailing) + check_identified(sent, simulated.user_ids)
+
+    def _check_email_counts(self, sent: Sequence[dict[str, Any]], mailing: Mailing) -> list[str]:
+        """Whether `email_counts` holds each call that Segment got, and each event that the provider logged."""
+        rows = self._read(
+            "SELECT event, outcome, COALESCE(SUM(count), 0) AS ended, "
+            "COALESCE(SUM(IF(connection_id IS NULL, count, 0)), 0) AS strays "
+            "FROM `{d}.email_counts` GROUP BY event, outcome"
+        )
+        found = Counter({row["event"]: row["ended"] for row in rows if row["outcome"] == "sent"})
+        expected = Counter(call.get("event") or call["type"] for call in sent)
+        failures = [
+            f"email_counts: {found[event]:,} {event} sent, expected {expected[event]:,}"
+            for event in sorted(found.keys() | expected.keys())
+            if found[event] != expected[event]
+        ]
+        logged = sum(
+            len(events) if isinstance(events, list) else 1 for events in map(json.loads, mailing.before + mailing.after)
+        )
+        ended = sum(row["ended"] for row in rows if row["outcome"] != "sent")
+        ended += sum(found[event] for event in TELLING_EVENTS)
+        if ended != logged:
+            failures.append(f"email_counts: {ended:,} events of the email log ended, expected {logged:,}")
+        strays = sum(row["strays"] for row in rows if row["event"] != "identify")
+        return failures + [f"email_counts: {strays:,} without a connection"] * bool(strays)
 
     def _check_engagement(self, mailing: Mailing) -> list[str]:
         found = self._read(f"SELECT * FROM `{{d}}.email_engagement` WHERE campaign_run_id = '{CAMPAIGN_RUN}'")
