@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from schemas.email_calls import EmailCall, EmailCallKind
 from schemas.email_logs import LogLine
 from schemas.email_outcomes import OUTCOME_OF_STEP, EmailOutcome, EmailOutcomeKey, email_outcome_key
+from schemas.messages import Message
 from schemas.outgoing_calls import OutgoingCall
 from schemas.rejections import DeadLetter
 from tests.factories import MINUTE, NOW
 from tests.unit.email_histories import line
 from transforms.logic.count_email_outcomes import count_delivered, count_email_letter, count_repeats, name_call
 from transforms.logic.email_logs.name_event import name_event
+from transforms.logic.email_logs.parse_email_logs import parse_email_logs
 from transforms.logic.make_call import make_call
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -188,6 +190,15 @@ def test_whatever_is_rejected_can_be_counted(payload: bytes) -> None:
     for step in OUTCOME_OF_STEP:
         key = count_email_letter(letter(payload, step))
         assert msgspec.json.decode(msgspec.json.encode(key), type=EmailOutcomeKey) == key
+
+
+def test_every_golden_line_carries_the_connection_of_its_message() -> None:
+    """Whoever the provider is, and also where the line names its own workspace."""
+    for case in golden("email_logs.jsonl"):
+        for connection_id in ("c1", None):
+            attributes = {"connection_id": connection_id or ""}
+            parsed = parse_email_logs(Message(payload_of(case), attributes, NOW), NOW, "w1")
+            assert {one.connection_id for one in parsed.lines} == {connection_id}, case["about"]
 
 
 def test_a_line_without_a_connection_reads_as_before() -> None:
