@@ -1,6 +1,5 @@
 """Who may see the page, and what browsers may do with it. No answer leaves without passing here."""
 
-from collections.abc import Callable
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -107,7 +106,7 @@ def local_path(path: str) -> str:
     return path if is_local else "/"
 
 
-def _add_headers(send: Send, path: str, is_https: bool) -> Callable[[Message], object]:
+def _add_headers(send: Send, path: str, is_https: bool) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)

@@ -47,7 +47,7 @@ class Rejection(NamedTuple):
     """A reason, and all there is to say of it."""
 
     reason: str
-    count: int
+    messages: int
     advice: Advice
     sample: Sample | None
     shown: str
