@@ -1,7 +1,7 @@
 """A page without BigQuery: what it would ask is made up."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from services.page.fold_traffic import Fact, Period, Traffic
 from services.page.hold_keys import HeldKeys
 from services.page.judge_status import RecentTraffic
 from services.page.parts import Parts
-from services.page.read_statistics import Detail, Overview, Sample, StatisticsError, Workspace
+from services.page.read_statistics import Detail, Overview, Sample, Statistics, StatisticsError, Workspace
 from services.page.sessions import Attempts, Sessions
-from services.secret_store import FolderStore
+from services.secret_store import FolderStore, SecretStore
 from tests.factories import NOW, SECOND
 
 TOKEN = "a token of the tests"
@@ -99,22 +99,9 @@ class PageForTests:
         self.store = MemoryStore()
         self.statistics = MadeUpStatistics()
         self.secrets = FolderStore(folder)
-        self.app = build_page(
-            Parts(
-                store=self.store,
-                statistics=self.statistics,
-                secrets=self.secrets,
-                secrets_at=secrets_at or str(folder),
-                collector_url="https://c.example",
-                sessions=Sessions(TOKEN, lambda: self.now),
-                attempts=Attempts(lambda: self.now / SECOND),
-                held_keys=HeldKeys(lambda: self.now / SECOND),
-                clock=lambda: self.now,
-            ),
-            is_https,
-        )
+        parts = build_parts(lambda: self.now, self.store, self.statistics, self.secrets, secrets_at or str(folder))
         base_url = "https://page.example" if is_https else "http://page.example"
-        self.browser = Browser(self.app, base_url)
+        self.browser = Browser(build_page(parts, is_https), base_url)
 
     def log_in(self, token: str = TOKEN) -> int:
         return self.browser.post("/login", data={"token": token}).status_code
@@ -122,3 +109,23 @@ class PageForTests:
     def read_form_token(self) -> str:
         page = self.browser.get("/source").text
         return page.partition('name="form_token" value="')[2].partition('"')[0]
+
+
+def build_parts(
+    clock: Callable[[], int],
+    store: ConnectionStore,
+    statistics: Statistics,
+    secrets: SecretStore,
+    secrets_at: str = "x",
+) -> Parts:
+    return Parts(
+        store=store,
+        statistics=statistics,
+        secrets=secrets,
+        secrets_at=secrets_at,
+        collector_url="https://c.example",
+        sessions=Sessions(TOKEN, clock),
+        attempts=Attempts(lambda: clock() / SECOND),
+        held_keys=HeldKeys(lambda: clock() / SECOND),
+        clock=clock,
+    )
