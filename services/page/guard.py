@@ -25,7 +25,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
@@ -85,7 +84,7 @@ def is_same_origin(headers: Headers) -> bool:
 
 def cookie_name(is_https: bool) -> str:
     """The name of the session's cookie; browsers take `__Host-` only from this very host, by https."""
-    return "__Host-session" if is_https else "session"
+    return "__Host-connections-session" if is_https else "connections-session"
 
 
 def set_cookie(response: Response, value: str, is_https: bool, seconds: int) -> None:

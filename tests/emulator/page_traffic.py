@@ -7,6 +7,7 @@ from typing import Any
 from google.cloud import bigquery
 
 from scripts.create_tables import create_tables
+from services.page.fold_traffic import Period
 from services.page.say_times import say_iso
 from tests.factories import DAY, HOUR, MINUTE
 
@@ -65,6 +66,8 @@ def week(now: int) -> list[dict[str, Any]]:
             counted(at, None, "screen", "suppressed", 1),
             counted(at, NASTY, NASTY, "rejected", 1, NASTY),
         ]
+    for period in Period:
+        rows += [counted(period.start(now) - before, "c1", "page", "written", 5) for before in (0, MINUTE)]
     # BigQuery refused one of them later.
     rows += [
         counted(now, "c1", "track", "written", -1),

@@ -1,13 +1,9 @@
 """The page as people meet it: the real program, a real browser, with the keyboard, on small screens and in the dark."""
 
-import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -31,7 +27,6 @@ pytestmark = pytest.mark.slow
 
 TOKEN = "a token of the tests"
 DATASET = f"{PROJECT}.page_in_browser"
-START_SECONDS = 60.0
 
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -64,38 +59,23 @@ def site(running_bigquery: RunningBigquery, tmp_path_factory: pytest.TempPathFac
         ):
             create_connection(store, name, "acme", kind, now - 2 * DAY, connection_id=connection_id)
         revoke_keys(store, "gone", now)
-        port = free_port()
-        flags = ["--dataset", DATASET, "--secrets", str(folder), "--port", str(port)]
+        flags = ["--dataset", DATASET, "--secrets", str(folder), "--collector_url", "https://collector.example.com"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.run_page", *flags, "--collector_url", "https://collector.example.com"],
+            [sys.executable, "-m", "services.run_page", *flags, "--port", "0"],
             cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ.copy(),
         )
         try:
-            await_health(process, f"http://127.0.0.1:{port}/health")
-            yield Site(f"http://127.0.0.1:{port}", store, FolderStore(folder))
+            assert process.stdout is not None
+            said = process.stdout.readline()  # once it listens
+            assert said, process.communicate()[1]
+            yield Site(said.split()[-1], store, FolderStore(folder))
         finally:
             process.kill()
             process.communicate()
             client.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def await_health(process: subprocess.Popen[str], url: str) -> None:
-    give_up = time.monotonic() + START_SECONDS
-    while True:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=1):
-            return
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < give_up, "the page does not start"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.page.mask_payload import HARMLESS, MAX_LINES, MAX_NAME_CHARACTERS, mask_payload
+from services.page.mask_payload import HARMLESS, MAX_DEPTH, MAX_LINES, MAX_NAME_CHARACTERS, mask_payload
 
 # None of the words in which a description is written, nor the names that are kept, are made of these.
 SECRETS = st.text("ÄΩЖ漢字QXZ%@&|!", min_size=3, max_size=30)
@@ -132,6 +132,13 @@ def test_the_structure_stays() -> None:
         "  }",
         "}",
     ]
+
+
+def test_what_is_deep_inside_is_counted() -> None:
+    shown = mask_payload(b"[" * 20 + b"1, 2" + b"]" * 20).splitlines()
+
+    assert shown[MAX_DEPTH].strip() == "[ ‹1 inside› ]"
+    assert len(shown) == 2 * MAX_DEPTH + 1
 
 
 def test_long_lists_are_cut() -> None:

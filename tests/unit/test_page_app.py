@@ -101,7 +101,7 @@ def test_by_https_the_cookie_is_for_this_host_and_https_only(tmp_path: Path) -> 
     page = PageForTests(tmp_path, is_https=True)
     answer = page.browser.post("/login", data={"token": TOKEN})
 
-    assert answer.headers["set-cookie"].startswith("__Host-session=")
+    assert answer.headers["set-cookie"].startswith("__Host-connections-session=")
     assert "secure" in answer.headers["set-cookie"].lower().split("; ")
     assert "max-age" in answer.headers["strict-transport-security"]
     assert page.browser.get("/").status_code == 200
@@ -133,6 +133,10 @@ def test_after_a_few_wrong_tokens_one_has_to_wait(page: PageForTests) -> None:
     assert page.log_in() == 303
 
 
+def test_the_right_token_can_be_used_as_often_as_one_likes(page: PageForTests) -> None:
+    assert [page.log_in() for _ in range(2 * MAX_FAILURES)] == [303] * 2 * MAX_FAILURES
+
+
 def test_a_login_leads_to_what_was_asked_for(inside: PageForTests) -> None:
     inside.browser.cookies.clear()
     there = inside.browser.get("/connections/c1?period=day").headers["location"]
@@ -146,10 +150,10 @@ def test_a_login_leads_to_what_was_asked_for(inside: PageForTests) -> None:
 
 
 def test_after_logging_out_the_cookie_opens_nothing(inside: PageForTests) -> None:
-    cookie = inside.browser.cookies["session"]
+    cookie = inside.browser.cookies["connections-session"]
     inside.browser.post("/logout", data={"form_token": inside.read_form_token()})
 
-    assert inside.browser.get("/", headers={"cookie": f"session={cookie}"}).status_code == 303
+    assert inside.browser.get("/", headers={"cookie": f"connections-session={cookie}"}).status_code == 303
 
 
 @pytest.mark.parametrize("path", POSTS)
