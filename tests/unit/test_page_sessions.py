@@ -42,7 +42,7 @@ def test_a_changed_cookie_is_no_session() -> None:
     sessions = Sessions(TOKEN, Clock().micros)
     cookie = sessions.start()
 
-    for place in range(len(cookie)):
+    for place in range(len(cookie) - 1):  # the last letter of base64 has bits that mean nothing
         changed = cookie[:place] + ("A" if cookie[place] != "A" else "B") + cookie[place + 1 :]
         assert sessions.find(changed) is None or changed == cookie
 
