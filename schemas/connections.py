@@ -53,8 +53,9 @@ class Connection(msgspec.Struct, frozen=True):
     """SendGrid's public key, base64: what its signatures are checked with. No secret."""
     topic_arn: str | None = None
     """The Amazon SNS topic whose notifications count."""
-    has_signing_secret: bool = False
-    """Whether the secret store has a secret that signatures are checked with: then an unsigned webhook is refused."""
+    secret_kept_at: int | None = None
+    """When the secret store was last given a secret that signatures are checked with, in microseconds since 1970: since
+    then unsigned webhooks are refused. None: there is none."""
     keys: tuple[ApiKey, ...] = ()
     """Oldest first."""
 

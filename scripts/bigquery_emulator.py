@@ -3,17 +3,18 @@
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from scripts.free_ports import find_free_ports
 
 # Three seconds here, and several times that on a busy machine.
 START_SECONDS = 60.0
@@ -35,7 +36,7 @@ def start_bigquery(start_seconds: float = START_SECONDS) -> Iterator[RunningBigq
 
     Raises RuntimeError with the last lines of its log if it does not answer within `start_seconds`.
     """
-    rest_port, grpc_port = _free_ports(2)
+    rest_port, grpc_port = find_free_ports(2)
     with tempfile.TemporaryFile() as log:
         # A process group of its own: Ctrl-C does not reach it before us, who may still want to ask it something. Its
         # stdin is a pipe that nobody writes to: where we are killed and cannot clean up, the pipe ends and so does it.
@@ -77,16 +78,6 @@ def _is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as probes:
-        ports = []
-        for _ in range(count):
-            probe = probes.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(int(probe.getsockname()[1]))
-        return ports
 
 
 def _serve(rest_port: str, grpc_port: str) -> None:

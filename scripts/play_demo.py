@@ -2,10 +2,10 @@
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from google.cloud import bigquery, pubsub_v1
+from google.cloud import bigquery
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -17,6 +17,9 @@ from scripts.simulate_emails import CAMPAIGN_RUN, Mailing
 # Longer than any run that goes well: what is still missing then will not come.
 PATIENCE_SECONDS = 180.0
 SETTLING_SECONDS = 20
+
+Send = Callable[[Sequence[bytes]], None]
+"""Takes messages to where they belong; returns when all of them are there."""
 
 FACT_TABLES = ("activities", "identifies", "group_identifies", "aliases", "erasure_requests")
 
@@ -31,29 +34,27 @@ class Demo:
         console: Console,
         pipelines: Sequence[subprocess.Popen[bytes]],
         relay: Relay,
-        attributes: dict[str, str],
     ) -> None:
         self._client = client
         self._dataset = dataset
         self._console = console
         self._pipelines = pipelines
         self._relay = relay
-        self._attributes = attributes
 
-    def play(self, simulated: Simulated, mailing: Mailing, calls_topic: str, logs_topic: str) -> list[str]:
-        """Publish everything, in acts; what went wrong, a line each."""
+    def play(self, simulated: Simulated, mailing: Mailing, send_calls: Send, send_logs: Send) -> list[str]:
+        """Send everything, in acts; what went wrong, a line each."""
         signed_up = [email for email in simulated.everyone if email in simulated.user_ids]
         published = len(simulated.payloads)
-        self._publish(mailing.before, logs_topic, "of the email provider: a mailing to people who have not signed up")
+        self._send(mailing.before, send_logs, "of the email provider: a mailing to people who have not signed up")
         if not self._await_events(mailing.calls_before):
             return self._explain("events of the mailing", mailing.calls_before, len(self._relay.calls()))
-        self._publish(simulated.payloads, calls_topic, "of visits and sign-ups")
+        self._send(simulated.payloads, send_calls, "of visits and sign-ups")
         if not self._await_accounted(published):
             return self._explain("messages", published + self._relay.relayed(), self._count_accounted())
         identified = mailing.calls_before + len(signed_up)
         if not self._await_events(identified):
             return self._explain("events, identifies among them,", identified, len(self._relay.calls()))
-        self._publish(mailing.after, logs_topic, "of the email provider: the day after")
+        self._send(mailing.after, send_logs, "of the email provider: the day after")
         events = identified + mailing.calls_after
         if not self._await_events(events):
             return self._explain("events", events, len(self._relay.calls()))
@@ -95,16 +96,19 @@ class Demo:
             )
         return table
 
+    def count_accepted(self) -> dict[str, int]:
+        """The connection -> how many of its messages were written."""
+        sql = "SELECT connection_id, SUM(count) FROM `{d}.counts` WHERE outcome = 'written' GROUP BY connection_id"
+        return dict(tuple(row) for row in self._read(sql))
+
     def count_people(self) -> int:
         """Persons in BigQuery."""
         return int(self._read("SELECT COUNT(*) FROM `{d}.persons`")[0][0])
 
-    def _publish(self, payloads: Sequence[bytes], topic: str, what: str) -> None:
-        with pubsub_v1.PublisherClient() as publisher:
-            futures = [publisher.publish(topic, payload, **self._attributes) for payload in payloads]
-            for future in futures:
-                future.result(timeout=60)
-        self._console.print(f"Published {len(futures):,} messages {what}.")
+    def _send(self, payloads: Sequence[bytes], send: Send, what: str) -> None:
+        with self._console.status("sending"):
+            send(payloads)
+        self._console.print(f"Sent {len(payloads):,} messages {what}.")
 
     def _await_events(self, count: int) -> bool:
         """Wait until so many different calls have been sent to Segment."""

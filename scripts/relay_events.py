@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -13,17 +13,18 @@ from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 
 
 class Relay:
-    """Takes calls from a subscription, stamps them with `receivedAt`, and publishes them to a topic, until stopped."""
+    """Takes calls from a subscription, stamps them with `receivedAt`, and delivers them, until it is stopped.
 
-    def __init__(self, subscription: str, topic: str, attributes: Mapping[str, str]) -> None:
+    `deliver` says whether a call was taken; one that was not comes again.
+    """
+
+    def __init__(self, subscription: str, deliver: Callable[[bytes], bool]) -> None:
         self._subscription = subscription
-        self._topic = topic
-        self._attributes = attributes
+        self._deliver = deliver
         self._lock = threading.Lock()
         self._calls: list[dict[str, Any]] = []
 
     def __enter__(self) -> "Relay":
-        self._publisher = pubsub_v1.PublisherClient()
         self._subscriber = pubsub_v1.SubscriberClient()
         one_at_a_time = ThreadScheduler(ThreadPoolExecutor(1))  # in the order in which they come
         self._future = self._subscriber.subscribe(self._subscription, self._relay, scheduler=one_at_a_time)
@@ -33,8 +34,6 @@ class Relay:
         self._future.cancel()
         self._future.result()
         self._subscriber.close()
-        self._publisher.stop()
-        self._publisher.transport.close()
 
     def calls(self) -> list[dict[str, Any]]:
         """What has come so far, each messageId once, in the order of its arrival."""
@@ -58,7 +57,9 @@ class Relay:
     def _relay(self, message: Any) -> None:
         call = json.loads(message.data)
         call["receivedAt"] = datetime.now(UTC).isoformat()
-        published = self._publisher.publish(self._topic, json.dumps(call).encode(), **self._attributes)
-        published.add_done_callback(lambda _: message.ack())
+        if not self._deliver(json.dumps(call).encode()):
+            message.nack()
+            return
+        message.ack()
         with self._lock:
             self._calls.append(call)

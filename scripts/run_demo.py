@@ -1,7 +1,8 @@
-"""Both pipelines end to end on this machine: emulators, simulated people, the pipelines as streams, some questions."""
+"""All of it on this machine: emulators, the collector, both pipelines as streams, simulated people, the page."""
 
 import argparse
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,29 +12,37 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from google.cloud import bigquery, pubsub_v1
 from rich.console import Console
 
 from pipelines.clients import bigquery_client
+from schemas.connections import ConnectionKind
 from scripts.bigquery_emulator import start_bigquery
+from scripts.check_page import check_page
 from scripts.create_tables import create_tables
 from scripts.demo_questions import QUESTIONS
 from scripts.play_demo import Demo
 from scripts.relay_events import Relay
+from scripts.send_to_collector import Application, Door, Segment, SendGrid
 from scripts.simulate_calls import simulate_calls
 from scripts.simulate_emails import simulate_emails
 from scripts.start_pubsub import start_pubsub
+from scripts.start_services import start_service
+from services.connection_store import ConnectionStore
+from services.manage_connections import create_connection, keep_signing_secret
+from services.secret_store import open_secret_store
 
 PROJECT = "demo-project"
 DATASET = f"{PROJECT}.segment"
+WORKSPACE = "acme"
 SEGMENT_CALLS = "segment-calls"
 IDENTITY_UPDATES = "identity-updates"
 EMAIL_LOGS = "email-logs"
 SEGMENT_EVENTS = "segment-events"
 DEAD_LETTERS = "dead-letters"
 TOPICS = (SEGMENT_CALLS, IDENTITY_UPDATES, EMAIL_LOGS, SEGMENT_EVENTS, DEAD_LETTERS)
-ATTRIBUTES = {"workspace_id": "acme", "connection_id": "segment-demo"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,27 +53,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     with ExitStack() as world:
         client = _start_cloud(world, console, embedded=options.embedded)
+        folder = world.enter_context(TemporaryDirectory())
+        door = _open_door(world, client, folder)
+        console.print(f"Collector: {door.url}, with 3 connections.")
         pipelines = [world.enter_context(_run_pipeline(command)) for command in _make_commands(options.window_seconds)]
-        relay = world.enter_context(Relay(_subscription(SEGMENT_EVENTS), _topic(SEGMENT_CALLS), ATTRIBUTES))
+        relay = world.enter_context(Relay(_subscription(SEGMENT_EVENTS), door.segment.deliver))
         now = datetime.now(UTC)
         simulated = simulate_calls(options.calls, options.seed, now)
         prospect = next(iter(simulated.user_ids))
         mailing = simulate_emails(simulated.everyone, prospect, options.seed, now)
-        demo = Demo(client, DATASET, console, pipelines, relay, ATTRIBUTES)
-        failures = demo.play(simulated, mailing, _topic(SEGMENT_CALLS), _topic(EMAIL_LOGS))
+        demo = Demo(client, DATASET, console, pipelines, relay)
+        failures = demo.play(simulated, mailing, door.send_calls, door.send_logs)
         for question, sql in QUESTIONS:
             console.print(demo.ask(question, sql), "")
         console.print(demo.tell(prospect), "")
+        token = secrets.token_urlsafe(18)
+        flags = ["--dataset", DATASET, "--secrets", folder, "--collector_url", door.url]
+        page = world.enter_context(start_service("services.run_page", flags, "/health", {"ADMIN_TOKEN": token}))
+        callers = [door.connection_ids[name] for name in ("application", "segment")]
+        failures += check_page(page, token, callers, demo.count_accepted())
         for failure in failures:
             console.print(f"[red]{failure}")
         if not failures:
             console.print(
                 f"[green]{len(simulated.payloads):,} calls and {len(mailing.before + mailing.after):,} messages of an "
-                f"email provider published, {relay.relayed():,} events sent to Segment and back, each accounted for; "
+                f"email provider sent, {relay.relayed():,} events sent to Segment and back, each accounted for; "
                 f"{demo.count_people():,} people. {time.monotonic() - started:.0f} s in all."
             )
-        if options.keep:
-            _keep(console)
+        if not options.check:
+            _stay_open(console, page, token)
         return 1 if failures else 0
 
 
@@ -72,16 +89,14 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
         allow_abbrev=False,
-        description="Start Pub/Sub and BigQuery on this machine and both pipelines as streams; publish a simulated "
-        "mailing, visits and sign-ups, and the mailing's next day; wait until every message is accounted for, show "
-        "what came of it, and stop everything.",
+        description="Start Pub/Sub and BigQuery on this machine, the collector and both pipelines as streams; send a "
+        "simulated mailing, visits and sign-ups, and the mailing's next day; wait until every message is accounted "
+        "for, show what came of it, and open the Connections page until Ctrl-C.",
     )
     parser.add_argument("--calls", type=int, default=3000, help="Segment calls to publish, about. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other people. Default: %(default)s")
     parser.add_argument("--window_seconds", type=int, default=2, help="of segment_to_bigquery. Default: %(default)s")
-    parser.add_argument(
-        "--keep", action="store_true", help="leave all running until Ctrl-C, to query and publish yourself"
-    )
+    parser.add_argument("--check", action="store_true", help="stop at the end; the exit code says whether all came out")
     parser.add_argument(
         "--embedded", action="store_true", help="use the embedded Pub/Sub even where Google's is installed"
     )
@@ -105,6 +120,49 @@ def _start_cloud(world: ExitStack, console: Console, *, embedded: bool) -> bigqu
     changes = create_tables(client, DATASET)
     console.print(f"Created {len(TOPICS)} topics, dataset {DATASET}, {len(changes)} tables and views.")
     return client
+
+
+def _open_door(world: ExitStack, client: bigquery.Client, folder: str) -> Door:
+    """The collector, and the connections of those who knock."""
+    store = ConnectionStore(client, DATASET)
+    sendgrid = SendGrid()
+    now = time.time_ns() // 1000
+    # Above the usual rate Segment's library would be told to wait, and sends what was refused after what comes later:
+    # an audience's identify, which has no email, would come before the one that tells whose it is.
+    application, key = create_connection(
+        store, "Acme web app", WORKSPACE, ConnectionKind.SEGMENT, now, calls_per_second=100_000
+    )
+    segment, segment_key = create_connection(store, "Segment", WORKSPACE, ConnectionKind.SEGMENT, now)
+    shared = secrets.token_urlsafe(18)
+    keep_signing_secret(store, open_secret_store(folder), segment.connection_id, shared, now)
+    provider, _ = create_connection(
+        store,
+        "SendGrid",
+        WORKSPACE,
+        ConnectionKind.SENDGRID,
+        now,
+        verification_key=sendgrid.verification_key(),
+    )
+    flags = ["--calls_topic", _topic(SEGMENT_CALLS), "--logs_topic", _topic(EMAIL_LOGS), "--dataset", DATASET]
+    url = world.enter_context(start_service("services.run_collector", [*flags, "--secrets", folder], "/ready"))
+    return Door(
+        url,
+        Application(url, key),
+        Segment(url, segment_key, shared),
+        sendgrid,
+        {
+            "application": application.connection_id,
+            "segment": segment.connection_id,
+            "sendgrid": provider.connection_id,
+        },
+        _publish,
+    )
+
+
+def _publish(topic: str, payloads: Sequence[bytes]) -> None:
+    with pubsub_v1.PublisherClient() as publisher:
+        for future in [publisher.publish(_topic(topic), data, workspace_id=WORKSPACE) for data in payloads]:
+            future.result(timeout=60)
 
 
 @contextmanager
@@ -145,12 +203,16 @@ def _run_pipeline(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _keep(console: Console) -> None:
+def _stay_open(console: Console, page: str, token: str) -> None:
     emulators = {name: os.environ[name] for name in ("PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")}
     exports = " ".join(f"{name}={value}" for name, value in emulators.items())
     console.print(
         f"""
-Everything runs on until Ctrl-C. In another terminal:
+The Connections page is open until Ctrl-C, and everything runs on:
+
+  {page}    admin token: {token}
+
+To query and publish yourself, in another terminal:
 
   export {exports}
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import grpc
 from google.pubsub_v1 import types
 
+from scripts.free_ports import find_free_ports
 from scripts.pubsub_emulator import PubsubEmulator
 
 # Java takes about two seconds here, and several times that on a busy machine.
@@ -70,7 +70,7 @@ def start_pubsub(
 @contextmanager
 def _google_emulator(command: list[str], start_seconds: float) -> Iterator[str | None]:
     """Its address, or None if it did not answer in time."""
-    port = _free_port()
+    (port,) = find_free_ports(1)
     # A process group of its own: Ctrl-C does not reach it before us, and its Java ends with it.
     process = subprocess.Popen(
         [*command, "--host=127.0.0.1", f"--port={port}"],
@@ -99,10 +99,3 @@ def _answers(host: str, process: subprocess.Popen[bytes], seconds: float) -> boo
                 list_topics(request, timeout=0.5, wait_for_ready=True)
                 return True
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

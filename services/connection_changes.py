@@ -12,8 +12,12 @@ SET = "set"
 KEY_ADDED = "key_added"
 KEY_EXPIRES = "key_expires"
 
-SETTINGS = ("name", "calls_per_second", "verification_key", "topic_arn", "has_signing_secret")
+SECRET_KEPT = "secret_kept"
+
+SETTINGS = ("name", "calls_per_second", "verification_key", "topic_arn")
 """What `set` may change; of each the last counts, and NULL changes nothing."""
+
+_KINDS = frozenset(kind.value for kind in ConnectionKind)
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,7 +32,6 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     calls_per_second: int | None = None
     verification_key: str | None = None
     topic_arn: str | None = None
-    has_signing_secret: bool | None = None
     key_id: str | None = None
     key_salt: bytes | None = None
     key_hash: bytes | None = None
@@ -53,17 +56,24 @@ def expire_key(connection_id: str, key_id: str, expires_at: int, now: int) -> Ch
 
 
 def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
-    """The connections by their id, oldest first; changes of one that was never created count for nothing."""
+    """The connections by their id, oldest first; changes of one that was never created count for nothing.
+
+    So do those of a kind that this version does not know, and a second creation. None keeps the others from being read.
+    """
     created: dict[str, Change] = {}
     settings: dict[str, dict[str, Any]] = {}
     keys: dict[str, dict[str, ApiKey]] = {}
     expiries: dict[tuple[str, str], int] = {}
-    for change in sorted(changes, key=lambda change: change.changed_at):
+    for change in sorted(changes, key=lambda change: (change.changed_at, msgspec.json.encode(change))):
         connection_id = change.connection_id
         if change.change == CREATED:
-            created.setdefault(connection_id, change)
+            if connection_id in created or not _is_readable(change):
+                continue
+            created[connection_id] = change
         if change.change in (CREATED, SET):
             settings.setdefault(connection_id, {}).update(_read_settings(change))
+        elif change.change == SECRET_KEPT:
+            settings.setdefault(connection_id, {})["secret_kept_at"] = change.changed_at
         elif change.change == KEY_ADDED and change.key_id and change.key_salt and change.key_hash:
             key = ApiKey(change.key_id, change.key_salt, change.key_hash, change.changed_at)
             keys.setdefault(connection_id, {}).setdefault(change.key_id, key)
@@ -84,6 +94,15 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
         )
         for connection_id, change in created.items()
     }
+
+
+def keep_secret(connection_id: str, now: int) -> Change:
+    """The change that says that the secret store has a new signing secret, which stands nowhere else."""
+    return Change(now, connection_id, SECRET_KEPT)
+
+
+def _is_readable(creation: Change) -> bool:
+    return creation.kind in _KINDS and creation.name is not None and creation.calls_per_second is not None
 
 
 def _read_settings(change: Change) -> Mapping[str, Any]:

@@ -36,6 +36,7 @@ class ConnectionStore:
         https://cloud.google.com/bigquery/docs/managing-table-data#browse-table
         """
         from google.api_core.exceptions import GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
         from google.cloud.bigquery import DEFAULT_RETRY
         from requests.exceptions import RequestException
 
@@ -44,7 +45,7 @@ class ConnectionStore:
             table = self._client.get_table(self._table, retry=retry, timeout=TIMEOUT_SECONDS)
             rows = self._client.list_rows(table, retry=retry, timeout=TIMEOUT_SECONDS)
             return fold_changes(_read_row(dict(row.items())) for row in rows)
-        except (GoogleAPIError, RequestException) as error:
+        except (GoogleAPIError, GoogleAuthError, RequestException) as error:
             raise StoreError(
                 f"connections cannot be read from {self._table} ({type(error).__name__}): "
                 "run scripts/create_tables, or look at the account's roles"
@@ -53,13 +54,14 @@ class ConnectionStore:
     def append(self, changes: Iterable[Change]) -> None:
         """Keep these changes. Raises `StoreError`; then some may have been kept and some not."""
         from google.api_core.exceptions import GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
         from requests.exceptions import RequestException
 
         try:
             refused = self._client.insert_rows_json(
                 self._table, [_shape_row(change) for change in changes], timeout=TIMEOUT_SECONDS
             )
-        except (GoogleAPIError, RequestException) as error:
+        except (GoogleAPIError, GoogleAuthError, RequestException) as error:
             raise StoreError(
                 f"the change cannot be written to {self._table} ({type(error).__name__}): "
                 "run scripts/create_tables, or look at the account's roles"

@@ -4,9 +4,13 @@ import re
 import secrets
 
 from schemas.connections import Connection, ConnectionKind
-from services.connection_changes import add_key, create, expire_key
+from services.connection_changes import add_key, create, expire_key, keep_secret
 from services.connection_store import ConnectionStore
 from services.keys import make_key
+from services.secret_store import SecretStore, signing_secret_name
+from services.signatures.amazon_sns import check_topic_arn
+from services.signatures.sendgrid import check_verification_key
+from services.signatures.verdicts import BadTopicArnError, BadVerificationKeyError
 
 DEFAULT_CALLS_PER_SECOND = 1000
 """What Segment recommends for a workspace:
@@ -17,6 +21,7 @@ ROTATION_SECONDS = 24 * 3600
 """How long the old key stays valid beside the new one, by default."""
 
 MAX_NAME_CHARACTERS = 80
+MAX_SECRET_CHARACTERS = 512
 
 RESERVED_IDS = ("new",)
 
@@ -45,6 +50,7 @@ def create_connection(
     """Make a connection with one key; gives it and the key's text, which is nowhere else.
 
     `now` is in microseconds since 1970. The id is made of the name and four random characters if none is given.
+    `has_signing_secret`: the secret store has one already, under `signing_secret_name`.
     Raises `RefusedConnectionError` and `StoreError`.
     """
     name = check_name(name)
@@ -60,10 +66,19 @@ def create_connection(
         raise RefusedConnectionError(f"the connection id {connection_id!r} is an address of the Connections page")
     if not 1 <= calls_per_second <= MAX_CALLS_PER_SECOND:
         raise RefusedConnectionError(f"calls per second lie between 1 and {MAX_CALLS_PER_SECOND:,}")
+    if verification_key and kind is not ConnectionKind.SENDGRID:
+        raise RefusedConnectionError("a verification key is SendGrid's")
+    if topic_arn and kind is not ConnectionKind.AMAZON_SES:
+        raise RefusedConnectionError("a topic ARN is Amazon's")
     if connection_id in store.load():
         raise RefusedConnectionError(
             f"there is a connection {connection_id} already: rotate its key, or take another id"
         )
+    try:
+        verification_key = check_verification_key(verification_key) if verification_key else None
+        topic_arn = check_topic_arn(topic_arn) if topic_arn else None
+    except (BadVerificationKeyError, BadTopicArnError) as error:
+        raise RefusedConnectionError(str(error)) from None
     text, key = make_key(now)
     connection = Connection(
         connection_id=connection_id,
@@ -74,10 +89,11 @@ def create_connection(
         calls_per_second=calls_per_second,
         verification_key=verification_key,
         topic_arn=topic_arn,
-        has_signing_secret=has_signing_secret,
+        secret_kept_at=now if has_signing_secret else None,
         keys=(key,),
     )
-    store.append([create(connection), add_key(connection_id, key)])
+    secret = [keep_secret(connection_id, now)] if has_signing_secret else []
+    store.append([create(connection), add_key(connection_id, key), *secret])
     return connection, text
 
 
@@ -130,3 +146,21 @@ def find_connection(store: ConnectionStore, connection_id: str) -> Connection:
     if connection_id not in connections:
         raise RefusedConnectionError(f"there is no connection {connection_id!r}: scripts/connections list shows all")
     return connections[connection_id]
+
+
+def keep_signing_secret(
+    store: ConnectionStore, secrets: SecretStore, connection_id: str, secret: str, now: int
+) -> None:
+    """Keep what the webhooks of a connection are signed with; from then on unsigned ones are refused.
+
+    Raises `RefusedConnectionError`, `SecretStoreError` and `StoreError`.
+    """
+    connection = find_connection(store, connection_id)
+    if connection.kind not in (ConnectionKind.SEGMENT, ConnectionKind.MAILGUN):
+        raise RefusedConnectionError(f"webhooks of the kind {connection.kind} are not signed with a shared secret")
+    if not secret or len(secret) > MAX_SECRET_CHARACTERS or not secret.isprintable():
+        raise RefusedConnectionError(
+            f"a signing secret has 1 to {MAX_SECRET_CHARACTERS} characters that can be printed"
+        )
+    secrets.write(signing_secret_name(connection_id), secret)
+    store.append([keep_secret(connection_id, now)])

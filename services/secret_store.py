@@ -69,6 +69,8 @@ class FolderStore:
             return None
         except OSError as error:
             raise SecretStoreError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SecretStoreError(f"{path} cannot be read: it is no text") from None
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -92,6 +94,7 @@ class SecretManagerStore:
     def write(self, name: str, value: str) -> None:
         """See `SecretStore`."""
         from google.api_core.exceptions import AlreadyExists, GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
         from google.cloud import secretmanager
 
         path = f"{self._project}/secrets/{name}"
@@ -100,7 +103,7 @@ class SecretManagerStore:
             with suppress(AlreadyExists):
                 self._client.create_secret(parent=self._project, secret_id=name, secret=secret)
             self._client.add_secret_version(parent=path, payload=secretmanager.SecretPayload(data=value.encode()))
-        except GoogleAPIError as error:
+        except (GoogleAPIError, GoogleAuthError) as error:
             raise SecretStoreError(
                 f"{path} cannot be written ({type(error).__name__}): is the API on, and does the account have "
                 "roles/secretmanager.admin?"
@@ -109,13 +112,14 @@ class SecretManagerStore:
     def read(self, name: str) -> str | None:
         """See `SecretStore`."""
         from google.api_core.exceptions import GoogleAPIError, NotFound
+        from google.auth.exceptions import GoogleAuthError
 
         path = f"{self._project}/secrets/{name}/versions/latest"
         try:
             data: bytes = self._client.access_secret_version(name=path).payload.data
         except NotFound:
             return None
-        except GoogleAPIError as error:
+        except (GoogleAPIError, GoogleAuthError) as error:
             raise SecretStoreError(
                 f"{path} cannot be read ({type(error).__name__}): does the account have "
                 "roles/secretmanager.secretAccessor?"

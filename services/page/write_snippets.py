@@ -127,7 +127,7 @@ def _hook_url(connection: Connection, path: str, key: str, url: str) -> str:
 
 def is_signed(connection: Connection) -> bool:
     """Whether its webhooks prove by a signature where they come from: then their URL needs no key."""
-    return connection.has_signing_secret or bool(connection.verification_key or connection.topic_arn)
+    return connection.secret_kept_at is not None or bool(connection.verification_key or connection.topic_arn)
 
 
 def _say_proof(connection: Connection) -> str:

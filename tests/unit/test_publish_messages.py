@@ -1,0 +1,181 @@
+import asyncio
+import gc
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.api_core import exceptions
+from google.auth.exceptions import TransportError
+
+from services.answers import RefusedError
+from services.publish_messages import MAX_BYTES, MAX_MESSAGES, MAX_REQUESTS, Publisher
+
+ABOUT = {"workspace_id": "acme"}
+
+
+class FakeTransport:
+    """A Pub/Sub in place of the channel: remembers requests, and answers as `answer` does."""
+
+    def __init__(self) -> None:
+        self.requests: list[list[bytes]] = []
+        self.under_way = self.most_under_way = 0
+
+    def unary_unary(self, method: str, **about: object) -> Callable[..., Awaitable[object]]:
+        return self.publish
+
+    async def publish(self, request: Any, timeout: float, **about: object) -> object:
+        payloads = [message.data for message in request.messages]
+        self.requests.append(payloads)
+        self.under_way += 1
+        self.most_under_way = max(self.under_way, self.most_under_way)
+        try:
+            async with asyncio.timeout(timeout):
+                await self.answer(payloads)
+        except TimeoutError:
+            raise exceptions.DeadlineExceeded("too slow") from None
+        finally:
+            self.under_way -= 1
+        return None
+
+    async def answer(self, payloads: list[bytes]) -> None:
+        await asyncio.sleep(0)
+
+    def taken(self) -> list[bytes]:
+        return [payload for request in self.requests for payload in request]
+
+
+class Refusing(FakeTransport):
+    """Refuses what is bad, and all that comes with it."""
+
+    def __init__(self, error: Exception, bad: bytes | None = None) -> None:
+        super().__init__()
+        self.error, self.bad = error, bad
+
+    async def answer(self, payloads: list[bytes]) -> None:
+        await asyncio.sleep(0)
+        if self.bad is None or self.bad in payloads:
+            raise self.error
+
+
+class Hanging(FakeTransport):
+    async def answer(self, payloads: list[bytes]) -> None:
+        await asyncio.sleep(3600)
+
+
+def run(transport: FakeTransport, story: Callable[[Publisher], Coroutine[Any, Any, Any]], seconds: float = 0.2) -> Any:
+    """What the story gives; nothing may be left over that asyncio complains of."""
+    complaints: list[dict[str, Any]] = []
+
+    async def tell() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        publisher = Publisher("projects/p/topics/t", seconds)
+        publisher.open(cast(grpc.aio.Channel, transport))
+        told = await story(publisher)
+        await publisher.close()
+        gc.collect()
+        return told
+
+    told = asyncio.run(tell())
+    assert complaints == []
+    return told
+
+
+def gather(publisher: Publisher, requests: list[list[bytes]]) -> Awaitable[list[object]]:
+    return asyncio.gather(*(publisher.publish(each, ABOUT) for each in requests), return_exceptions=True)
+
+
+def test_what_comes_at_once_goes_together() -> None:
+    transport = FakeTransport()
+
+    told = run(transport, lambda publisher: gather(publisher, [[b"%d" % number] for number in range(50)]))
+
+    assert told == [None] * 50
+    assert transport.requests == [[b"%d" % number for number in range(50)]]
+
+
+def test_requests_are_no_larger_than_pubsub_takes_and_few_at_a_time() -> None:
+    transport = FakeTransport()
+    large = [[b"x" * 400_000] * 2 for _ in range(40)]
+
+    run(transport, lambda publisher: gather(publisher, [[b"small"] * 2500, *large]), seconds=5)
+
+    assert len(transport.taken()) == 2580
+    assert all(len(request) <= MAX_MESSAGES for request in transport.requests)
+    assert all(sum(map(len, request)) <= MAX_BYTES for request in transport.requests)
+    assert transport.most_under_way <= MAX_REQUESTS
+
+
+def test_a_message_that_is_never_taken_harms_no_other() -> None:
+    transport = Refusing(exceptions.InvalidArgument("attribute too long"), bad=b"bad")
+
+    told = run(transport, lambda publisher: gather(publisher, [[b"good"], [b"bad", b"with it"], [b"too"]]))
+
+    assert [type(each) for each in told] == [type(None), RefusedError, type(None)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.NotFound("topic"),
+        exceptions.PermissionDenied("role"),
+        exceptions.ServiceUnavailable("down"),
+        TransportError("no token"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_while_it_refuses_senders_get_503_and_the_log_one_line(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="services")
+
+    async def story(publisher: Publisher) -> list[object]:
+        return [await gather(publisher, [[b"ann@example.com"]] * 9) for _ in range(9)]
+
+    for answers in run(Refusing(error), story):
+        assert [answer.status for answer in answers] == [503] * 9
+        assert answers[0].retry_after_seconds
+    assert len(caplog.records) == 1
+    assert "projects/p/topics/t" in caplog.text
+    assert "ann@" not in caplog.text
+
+
+def test_a_pubsub_that_does_not_answer_is_not_waited_for() -> None:
+    transport = Hanging()
+
+    told = run(transport, lambda publisher: gather(publisher, [[b"x" * MAX_BYTES] for _ in range(9)]))
+
+    assert [answer.status for answer in told] == [503] * 9
+    assert len(transport.requests) < 9, "who has left is not published any more"
+
+
+def test_who_leaves_takes_nobody_with_them() -> None:
+    transport = FakeTransport()
+
+    async def story(publisher: Publisher) -> list[object]:
+        leaving = [asyncio.create_task(publisher.publish([b"leaving"] * 1500, ABOUT)) for _ in range(9)]
+        staying = [asyncio.create_task(publisher.publish([b"%d" % number], ABOUT)) for number in range(9)]
+        await asyncio.sleep(0)
+        for task in leaving[:5]:
+            task.cancel()
+        await asyncio.sleep(0)
+        for task in leaving[5:]:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        return await asyncio.gather(*staying)
+
+    assert run(transport, story) == [None] * 9
+    assert {b"%d" % number for number in range(9)} <= set(transport.taken())
+
+
+def test_it_works_again_as_soon_as_pubsub_does() -> None:
+    transport = Refusing(exceptions.NotFound("topic"))
+
+    async def story(publisher: Publisher) -> list[object]:
+        first = await gather(publisher, [[b"lost"]])
+        transport.bad = b"none"
+        return first + await gather(publisher, [[b"kept"]])
+
+    refused, taken = run(transport, story)
+    assert (refused.status, taken) == (503, None)
