@@ -82,8 +82,8 @@ def run(transport: FakeTransport, story: Callable[[Publisher], Coroutine[Any, An
     return told
 
 
-def gather(publisher: Publisher, requests: list[list[bytes]]) -> Awaitable[list[object]]:
-    return asyncio.gather(*(publisher.publish(each, ABOUT) for each in requests), return_exceptions=True)
+async def gather(publisher: Publisher, requests: list[list[bytes]]) -> list[Any]:
+    return await asyncio.gather(*(publisher.publish(each, ABOUT) for each in requests), return_exceptions=True)
 
 
 def test_what_comes_at_once_goes_together() -> None:

@@ -57,7 +57,7 @@ def test_names_that_are_no_text_are_refused_or_the_pipelines_to_judge(body: byte
 
 # What each payload has to be, slowly
 
-calls = st.fixed_dictionaries(
+calls: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"userId": st.just("u1")},
     optional={
         "messageId": st.sampled_from(("m1", None, "", 5)),
