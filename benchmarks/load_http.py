@@ -21,6 +21,7 @@ from benchmarks.run_rounds import positive
 MESSAGE_ID = re.compile(rb'"messageId": ?"load-(\d{12})-(\d{4})"')
 """Request and position in it, in a call as it was sent or as some collector has written it anew."""
 
+OK = 200
 NO_ANSWER = 0
 """In place of a status: the connection ended, or patience did."""
 

@@ -1,5 +1,7 @@
 """What the collector answers: Segment's `{"success": true}`, or what is wrong, in words and as a code."""
 
+from collections.abc import Mapping
+
 import msgspec
 from starlette.responses import Response
 
@@ -19,18 +21,27 @@ class RefusedError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+BUG = RefusedError(500, "bug", "The collector has a bug; nothing is known to be taken")
+
+EXPOSED = ("Retry-After", "X-RateLimit-Reset")
+"""Headers that a page of another origin may read."""
+
+OPEN_TO_PAGES = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": ", ".join(EXPOSED)}
+"""Calls come from pages of any origin. A key in a page is no secret: it opens the door for that page's calls."""
+
+
 def say_taken() -> Response:
     """All of it is in Pub/Sub."""
     return Response(TAKEN, media_type="application/json")
 
 
-def say_refused(refused: RefusedError) -> Response:
+def say_refused(refused: RefusedError, further_headers: Mapping[str, str] | None = None) -> Response:
     """The sender's fault, or ours; 401 names the scheme, so that `curl` and browsers know what is asked for.
 
     `X-RateLimit-Reset` is what Segment sends beside Retry-After:
     https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#rate-limits
     """
-    headers = {}
+    headers = dict(further_headers or {})
     if refused.retry_after_seconds is not None:
         headers["Retry-After"] = str(refused.retry_after_seconds)
     if refused.status == 429:

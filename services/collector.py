@@ -9,12 +9,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.answers import RefusedError, say_refused
+from services.answers import BUG, EXPOSED, RefusedError, say_refused
 from services.door import Door
 from services.publish_messages import Publisher
-from services.take_calls import take_calls
+from services.take_calls import TakeCalls
 from services.take_webhooks import TakeWebhooks
 
 
@@ -25,8 +25,9 @@ def build_collector(
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> ASGIApp:
     """The application; `calls` publishes Segment calls."""
+    take = TakeCalls(door, calls)
     routes = [
-        Route("/v1/{kind}", take_calls(door, calls), methods=["POST"]),
+        Route("/v1/{kind}", take, methods=["POST"]),
         Route("/hooks/{sender}", take_webhooks.__call__, methods=["POST"]),
         Route("/health", _tell_health, methods=["GET"]),
         Route("/ready", _tell_ready(door), methods=["GET"]),
@@ -34,16 +35,24 @@ def build_collector(
     handlers = {RefusedError: _answer_refused, HTTPException: _answer_http, Exception: _answer_bug}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False  # else it sends calls to wherever the header Host says
-    # Calls come from pages of any origin. A key that is in a page is no secret: it opens the door for that page's
-    # calls. Around all of Starlette: within, a browser could not read what is said of a bug of ours.
-    return CORSMiddleware(
+    # Around all of Starlette: within, a browser could not read what is said of a bug of ours.
+    others = CORSMiddleware(
         app,
         allow_origins=["*"],
         allow_methods=["POST"],
         allow_headers=["*"],  # analytics.js adds X-Retry-Count to what it sends again
-        expose_headers=["Retry-After", "X-RateLimit-Reset"],
+        expose_headers=EXPOSED,
         max_age=24 * 3600,
     )
+
+    async def collect(scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls take the short way, all else goes through Starlette."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith("/v1/"):
+            await take(scope, receive, send)
+        else:
+            await others(scope, receive, send)
+
+    return collect
 
 
 async def _tell_health(request: Request) -> Response:
@@ -78,4 +87,4 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 async def _answer_bug(request: Request, error: Exception) -> Response:
     """The error itself goes to the log, and on to who runs the server."""
-    return say_refused(RefusedError(500, "bug", "The collector has a bug; nothing is known to be taken"))
+    return say_refused(BUG)

@@ -1,12 +1,8 @@
 """The door: who knocks, whether they may come in, and how fast."""
 
-import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-
-from starlette.requests import Request
 
 from schemas.connections import Connection
 from services.answers import RefusedError
@@ -14,8 +10,6 @@ from services.known_connections import KnownConnections
 from services.limit_rate import Bucket
 from services.limits import MAX_PENDING_BYTES, RETRY_SECONDS
 from services.read_body import PendingBytes
-
-_BASIC = "basic "
 
 
 @dataclass
@@ -68,27 +62,15 @@ class Door:
         if wait := bucket.take(calls, rate, now):
             raise RefusedError(429, "too_fast", f"More than {rate:,} calls a second", wait)
 
-    def attributes(self, connection: Connection) -> dict[str, str]:
+    def attributes(self, connection: Connection, received_at: str) -> dict[str, str]:
         """What each message says of its way in; the pipelines read it."""
         return {
             "workspace_id": connection.workspace_id,
             "connection_id": connection.connection_id,
-            "received_at": self.tell_time(),
+            "received_at": received_at,
         }
 
     def tell_time(self) -> str:
         """The wall clock as RFC 3339 with milliseconds, as Segment writes times."""
         now = datetime.fromtimestamp(self.wall_clock() / 1e6, UTC)
         return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def read_basic_key(request: Request) -> str | None:
-    """The user name of Basic authentication (RFC 7617); None if there is none. The password is not looked at."""
-    header = request.headers.get("authorization", "")
-    if not header.lower().startswith(_BASIC):
-        return None
-    try:
-        text = base64.b64decode(header[len(_BASIC) :].strip(), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return ""
-    return text.partition(":")[0]

@@ -36,7 +36,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """A connection. Who opens many and sends a byte a minute (Slowloris) is sent away, as is an endless head."""
 
     head_seconds = 10.0
-    """From the connection's opening, or the first byte of a further request, to the end of its head."""
+    """From the connection's opening to the first byte, and from the first byte of a request to the end of its head."""
     body_seconds = BODY_SECONDS + 5
     """From there to the end of the body. Longer than the application waits: what it has answered without reading all
     of the body is taken off the wire and dropped until then, for who is still sending does not hear the answer if the
@@ -49,11 +49,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self.logger = _log
         self._requests = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._watched: tuple[_Part, int] | None = None
 
     def connection_made(self, transport: Any) -> None:
         """A client has connected."""
         super().connection_made(transport)
         self._await_head()
+        self._watch()
         if len(self.connections) > self.max_connections:
             transport.abort()
 
@@ -68,6 +70,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._await_head()
         requests = self._requests
         super().data_received(data)
+        self._watch()
         if self._part is _Part.HEAD and self._requests == requests:
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > MAX_HEAD_BYTES:
@@ -96,13 +99,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._part = _Part.BODY
-        self._set_deadline(self.body_seconds, b"")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The body is there."""
         self._part = _Part.BETWEEN
-        self._cancel_deadline()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -114,15 +115,23 @@ class LimitedProtocol(HttpToolsProtocol):
         self._part = _Part.HEAD
         self._has_begun = False
         self._head_bytes = self._unparsed_bytes = 0
-        self._set_deadline(self.head_seconds, _TOO_SLOW)
 
-    def _set_deadline(self, seconds: float, answer: bytes) -> None:
+    def _watch(self) -> None:
+        """Set the deadline of what is not there yet. A request that comes in one piece, as most do, needs none."""
+        awaited = None if self._part is _Part.BETWEEN else (self._part, self._requests)
+        if awaited == self._watched:
+            return
+        self._watched = awaited
         self._cancel_deadline()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self._refuse, answer)
+        if awaited is not None:
+            is_head = self._part is _Part.HEAD
+            seconds, answer = (self.head_seconds, _TOO_SLOW) if is_head else (self.body_seconds, b"")
+            self._deadline = asyncio.get_running_loop().call_later(seconds, self._refuse, answer)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
 
     def _count(self, count: int) -> None:
         self._head_bytes += count

@@ -23,6 +23,8 @@ ROTATION_SECONDS = 24 * 3600
 MAX_NAME_CHARACTERS = 80
 MAX_SECRET_CHARACTERS = 512
 
+RESERVED_IDS = ("new",)
+
 _SECOND = 1_000_000
 # It becomes a Pub/Sub attribute, part of a URL, and of a secret's name.
 _CONNECTION_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -60,6 +62,8 @@ def create_connection(
         raise RefusedConnectionError(
             f"the connection id {connection_id!r} is not made of 1 to 63 lower-case letters, digits and hyphens"
         )
+    if connection_id in RESERVED_IDS:
+        raise RefusedConnectionError(f"the connection id {connection_id!r} is an address of the Connections page")
     if not 1 <= calls_per_second <= MAX_CALLS_PER_SECOND:
         raise RefusedConnectionError(f"calls per second lie between 1 and {MAX_CALLS_PER_SECOND:,}")
     if verification_key and kind is not ConnectionKind.SENDGRID:

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
 from google.api_core import exceptions
@@ -58,22 +58,20 @@ class _Waiting(NamedTuple):
 
 
 @asynccontextmanager
-async def open_transport() -> AsyncIterator[PublisherGrpcAsyncIOTransport]:
-    """Google's own, with application default credentials; the emulator's where PUBSUB_EMULATOR_HOST names one.
+async def open_channel() -> AsyncIterator[grpc.aio.Channel]:
+    """To Google, with application default credentials; to the emulator where PUBSUB_EMULATOR_HOST names one.
 
     Raises google.auth.exceptions.DefaultCredentialsError.
     """
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
-    channel = grpc.aio.insecure_channel(emulator, _EAGER) if emulator else _open_channel
-    transport = PublisherGrpcAsyncIOTransport(channel=channel)
+    if emulator:
+        channel = grpc.aio.insecure_channel(emulator, _EAGER)
+    else:
+        channel = PublisherGrpcAsyncIOTransport.create_channel(options=_EAGER)
     try:
-        yield transport
+        yield channel
     finally:
-        await transport.close()
-
-
-def _open_channel(host: str, *, options: Sequence[tuple[str, Any]], **about: Any) -> grpc.aio.Channel:
-    return PublisherGrpcAsyncIOTransport.create_channel(host, options=[*options, *_EAGER], **about)
+        await channel.close()
 
 
 class Publisher:
@@ -84,40 +82,60 @@ class Publisher:
         self._seconds = seconds
         self._metadata = [to_grpc_metadata((("topic", topic),))]
         self._waiting: deque[_Waiting] = deque()
+        self._expected: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._is_scheduled = False
         self._logged: tuple[type[Exception], float] | None = None
 
-    def open(self, transport: PublisherGrpcAsyncIOTransport) -> None:
+    def open(self, channel: grpc.aio.Channel) -> None:
         """Publish through this. To be called in the event loop, before anything is published."""
-        publish = transport.grpc_channel.unary_unary(
+        publish = channel.unary_unary(
             "/google.pubsub.v1.Publisher/Publish",
             request_serializer=_Request.SerializeToString,
             response_deserializer=types.PublishResponse.pb().FromString,
         )
         retry = AsyncRetry(predicate=_PASSING, initial=0.1, maximum=1.0, timeout=self._seconds)
         self._publish = wrap_method(publish, default_retry=retry, default_timeout=self._seconds)
+        self._loop = asyncio.get_running_loop()
 
     async def publish(self, payloads: Sequence[bytes], attributes: Mapping[str, str]) -> None:
         """Return when Pub/Sub has taken all of them. Raises `RefusedError` (503) if it has not, at least not in time.
 
         Then some may have been taken all the same: whoever sends them again makes repeats, which the pipelines drop.
         """
-        loop = asyncio.get_running_loop()
-        parts = [_Waiting(some, attributes, size, loop.create_future()) for some, size in _cut(payloads)]
+        parts = [_Waiting(some, attributes, size, self._loop.create_future()) for some, size in _cut(payloads)]
         self._waiting.extend(parts)
+        self._expect(parts)
         if not self._is_scheduled:
             self._is_scheduled = True
-            loop.call_soon(self._start)
+            self._loop.call_soon(self._start)
         try:
-            async with asyncio.timeout(self._seconds):
-                for part in parts:
-                    await part.taken
+            for part in parts:
+                await part.taken
         except (TimeoutError, *_REFUSALS):
             raise RefusedError(503, "unavailable", "Pub/Sub does not take it now; come back", RETRY_SECONDS) from None
         finally:
             for part in parts:
                 part.taken.cancel()  # of one that has failed, too: asyncio then does not complain that nobody looked
+
+    def _expect(self, parts: list[_Waiting]) -> None:
+        """Remember until when they may wait. One timer does for all: one a request would cost as much as publishing."""
+        while self._expected and self._expected[0][1].done():
+            self._expected.popleft()
+        deadline = self._loop.time() + self._seconds
+        self._expected.extend((deadline, part.taken) for part in parts)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._expected[0][0], self._give_up)
+
+    def _give_up(self) -> None:
+        """End the waits that are too long."""
+        now = self._loop.time()
+        while self._expected and (self._expected[0][1].done() or self._expected[0][0] <= now):
+            _, taken = self._expected.popleft()
+            if not taken.done():
+                taken.set_exception(TimeoutError())
+        self._timer = self._loop.call_at(self._expected[0][0], self._give_up) if self._expected else None
 
     async def close(self) -> None:
         """Wait for what is under way."""
@@ -139,7 +157,7 @@ class Publisher:
                     break
                 together.append(self._waiting.popleft())
             if together:
-                task = asyncio.create_task(self._send(together))
+                task = self._loop.create_task(self._send(together))
                 self._requests.add(task)
                 task.add_done_callback(self._end)
 
@@ -174,7 +192,7 @@ class Publisher:
 
     def _tell(self, error: Exception) -> None:
         """Say that Pub/Sub refuses, not for each request of an outage."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if self._logged is None or self._logged[0] is not type(error) or now - self._logged[1] > _LOG_SECONDS:
             self._logged = type(error), now
             _log.error("Pub/Sub does not take messages to %s: %s. Senders get 503", self._topic, type(error).__name__)

@@ -2,13 +2,13 @@
 
 import asyncio
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from services.answers import RefusedError
 from services.limits import BODY_SECONDS, MESSAGE_BYTES, RETRY_SECONDS
+from services.read_head import Head
 
 # zlib's window size for a gzip header: https://docs.python.org/3/library/zlib.html#zlib.decompressobj
 _GZIP = 16 + zlib.MAX_WBITS
@@ -21,14 +21,9 @@ class PendingBytes:
         self._most = most
         self.held = 0
 
-    @contextmanager
-    def open_room(self) -> Iterator["Room"]:
-        """Room for one request; it ends with it."""
-        room = Room(self)
-        try:
-            yield room
-        finally:
-            self.held -= room.held
+    def open_room(self) -> "Room":
+        """Room for one request, as long as it is entered."""
+        return Room(self)
 
     def take(self, count: int) -> None:
         """Raises `RefusedError` (503) if there is no room for so many bytes."""
@@ -44,6 +39,12 @@ class Room:
         self._pending = pending
         self.held = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pending.held -= self.held
+
     def take(self, count: int) -> None:
         """Hold so many bytes more. Raises `RefusedError` (503) if there is no room for them."""
         self._pending.take(count)
@@ -54,45 +55,45 @@ class Room:
         self.take(size + count * MESSAGE_BYTES)
 
 
-def check_head(request: Request, most: int) -> None:
+def check_head(head: Head, most: int) -> None:
     """Whether such a body can be read at all. Raises `RefusedError` (413, 415, 400) before anything is."""
-    if _read_encoding(request) not in ("identity", "gzip"):
+    if head.encoding not in (b"identity", b"gzip"):
         raise RefusedError(415, "unknown_encoding", "Send the body as it is, or with Content-Encoding: gzip")
-    declared = request.headers.get("content-length")
+    declared = head.content_length
     if declared is None:
         return
-    if not (declared.isascii() and declared.isdigit()):
+    if not declared.isdigit():
         raise RefusedError(400, "bad_request", "Content-Length is no number")
     # As text first: int() takes no numbers of thousands of digits.
     if len(declared) > 18 or int(declared) > most:
         raise _too_large(most)
 
 
-async def read_body(request: Request, most: int, room: Room, seconds: float = BODY_SECONDS) -> bytes:
+async def read_body(head: Head, receive: Receive, most: int, room: Room, seconds: float = BODY_SECONDS) -> bytes:
     """The body, unpacked. Raises `RefusedError`: 408 if it does not come in time, 413 if it is too large, 400, 503."""
     chunks = []
     size = 0
     try:
         async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
+            is_more = True
+            while is_more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RefusedError(400, "bad_request", "The body ended early")
+                chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > most:
                     raise _too_large(most)
                 room.take(len(chunk))
                 chunks.append(chunk)
+                is_more = message.get("more_body", False)
     except TimeoutError:
         raise RefusedError(408, "too_slow", f"The body did not come within {seconds:g} seconds") from None
-    except ClientDisconnect:
-        raise RefusedError(400, "bad_request", "The body ended early") from None
-    body = b"".join(chunks)
-    if _read_encoding(request) == "gzip":
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if head.encoding == b"gzip":
         body = _unpack(body, most)
         room.take(len(body))
     return body
-
-
-def _read_encoding(request: Request) -> str:
-    return request.headers.get("content-encoding", "identity").strip().lower()
 
 
 def _unpack(packed: bytes, most: int) -> bytes:

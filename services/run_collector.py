@@ -26,7 +26,7 @@ from services.fetch_amazon import fetch_amazon
 from services.http_protocol import LimitedProtocol
 from services.known_connections import KnownConnections
 from services.limits import KEEP_ALIVE_SECONDS, REFRESH_SECONDS
-from services.publish_messages import Publisher, open_transport
+from services.publish_messages import Publisher, open_channel
 from services.secret_store import SecretStoreError, open_secret_store
 from services.signatures.remember_certificates import RememberedCertificates
 from services.signatures.remember_signatures import SeenSignatures
@@ -151,9 +151,9 @@ def _configure(settings: CollectorSettings, connections: KnownConnections) -> uv
 
     @asynccontextmanager
     async def live(app: Starlette) -> AsyncIterator[None]:
-        async with open_transport() as transport:
-            calls.open(transport)
-            logs.open(transport)
+        async with open_channel() as channel:
+            calls.open(channel)
+            logs.open(channel)
             threading.Thread(target=connections.keep_fresh, args=(settings.refresh_seconds,), daemon=True).start()
             yield
             await calls.close()
@@ -169,6 +169,7 @@ def _configure(settings: CollectorSettings, connections: KnownConnections) -> uv
         access_log=False,  # a line a request, with its address, is neither affordable nor anybody's business
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # nobody asks for addresses
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )

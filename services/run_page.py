@@ -6,9 +6,11 @@ The admin token is the environment variable ADMIN_TOKEN. A mistake is one line a
 import argparse
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from schemas.tables import check_dataset
 from services.page.sessions import MIN_TOKEN_CHARACTERS
@@ -99,7 +101,7 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
     from services.page.parts import Parts
     from services.page.read_statistics import BigqueryStatistics
     from services.page.sessions import Attempts, Sessions
-    from services.secret_store import SecretStoreError, open_secret_store
+    from services.secret_store import SecretManagerStore, SecretStoreError, open_secret_store
 
     try:
         client = bigquery_client(flags.dataset.rpartition(".")[0])
@@ -110,23 +112,33 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
         store=ConnectionStore(client, flags.dataset),
         statistics=BigqueryStatistics(client, flags.dataset),
         secrets=secrets,
-        secrets_at=flags.secrets,
+        secrets_at=flags.secrets if isinstance(secrets, SecretManagerStore) else str(Path(flags.secrets).resolve()),
         collector_url=collector_url,
         sessions=Sessions(token, _now),
         attempts=Attempts(time.monotonic),
         held_keys=HeldKeys(time.monotonic),
         clock=_now,
     )
-    uvicorn.run(
+    config = uvicorn.Config(
         build_page(parts, is_https=flags.https),
-        host=flags.host,
-        port=flags.port,
         access_log=False,
         server_header=False,
         log_level="warning",
         limit_concurrency=100,
         timeout_graceful_shutdown=5,
     )
+    with _listen(flags.host, flags.port) as listening:
+        host = f"[{flags.host}]" if ":" in flags.host else flags.host
+        print(f"The Connections page is at http://{host}:{listening.getsockname()[1]}", flush=True)  # noqa: T201
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsError(f"nothing can listen on {host}, port {port}: {error.strerror}") from None
 
 
 def _now() -> int:

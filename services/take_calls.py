@@ -1,16 +1,16 @@
 """The HTTP API: calls of Segment's SDKs, one or a batch a request."""
 
-from collections.abc import Awaitable, Callable
+import logging
 
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from schemas.connections import Connection, ConnectionKind
-from services.answers import RefusedError, say_taken
-from services.door import Door, read_basic_key
+from services.answers import BUG, OPEN_TO_PAGES, TAKEN, RefusedError, say_refused
+from services.door import Door
 from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES
 from services.publish_messages import Publisher
 from services.read_body import check_head, read_body
+from services.read_head import read_head
 from services.split_calls import Admit, find_write_key, split_batch, split_call
 
 CALL_TYPES = {
@@ -32,33 +32,64 @@ CALL_TYPES = {
 
 BATCHES = ("batch", "import", "b")
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+_TAKEN_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(TAKEN)),
+        *((name.lower().encode(), value.encode()) for name, value in OPEN_TO_PAGES.items()),
+    ],
+}
+_TAKEN_BODY = {"type": "http.response.body", "body": TAKEN}
+
+_log = logging.getLogger(__name__)
 
 
-def take_calls(door: Door, calls: Publisher) -> Endpoint:
-    """The endpoint of `/v1/{kind}`."""
+class TakeCalls:
+    """The application at `/v1/{kind}`.
 
-    async def take(request: Request) -> Response:
-        kind = request.path_params["kind"]
+    Plain ASGI: routing, middleware, request and response of a framework cost more than all that is done for a call.
+    """
+
+    def __init__(self, door: Door, calls: Publisher) -> None:
+        self._door = door
+        self._calls = calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one POST, whatever happens: a page of another origin has to be able to read it."""
+        try:
+            await self._take(scope, receive)
+        except RefusedError as refused:
+            await say_refused(refused, OPEN_TO_PAGES)(scope, receive, send)
+        except Exception:
+            _log.exception("A bug of the collector's")
+            await say_refused(BUG, OPEN_TO_PAGES)(scope, receive, send)
+        else:
+            await send(_TAKEN_START)
+            await send(_TAKEN_BODY)
+
+    async def _take(self, scope: Scope, receive: Receive) -> None:
+        door = self._door
+        kind = scope["path"].removeprefix("/v1/")
         if kind not in CALL_TYPES and kind not in BATCHES:
             raise RefusedError(404, "not_found", "There is no such method of the HTTP API")
         most = MAX_BATCH_BYTES if kind in BATCHES else MAX_CALL_BYTES
-        check_head(request, most)
+        head = read_head(scope["headers"])
+        check_head(head, most)
         # A wrong key is told before the body is read; analytics.js writes its key into the body.
-        key = read_basic_key(request)
-        connection = None if key is None else admit_sender(door, key)
+        connection = None if head.key is None else admit_sender(door, head.key)
         with door.pending.open_room() as room:
-            body = await read_body(request, most, room)
+            body = await read_body(head, receive, most, room)
             sender = connection or admit_sender(door, find_write_key(body))
 
             def admit(count: int, size: int) -> None:
                 door.admit_calls(sender, count)
                 room.take_messages(count, size)
 
-            await calls.publish(_split(body, kind, door.tell_time(), admit), door.attributes(sender))
-        return say_taken()
-
-    return take
+            received_at = door.tell_time()
+            payloads = _split(body, kind, received_at, admit)
+            await self._calls.publish(payloads, door.attributes(sender, received_at))
 
 
 def admit_sender(door: Door, key: str | None) -> Connection:

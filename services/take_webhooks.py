@@ -11,10 +11,11 @@ from starlette.responses import Response
 
 from schemas.connections import Connection, ConnectionKind
 from services.answers import RefusedError, say_taken
-from services.door import Door, read_basic_key
+from services.door import Door
 from services.limits import MAX_WEBHOOK_BYTES, RETRY_SECONDS
 from services.publish_messages import Publisher
 from services.read_body import check_head, read_body
+from services.read_head import read_head
 from services.signatures.amazon_sns import CertificateUnavailableError, FetchCertificate, check_sns_message
 from services.signatures.mailgun import check_mailgun_signature
 from services.signatures.remember_signatures import SeenSignatures, Sight
@@ -69,12 +70,13 @@ class TakeWebhooks:
         sender = request.path_params["sender"]
         if sender not in SENDERS:
             raise RefusedError(404, "not_found", f"Webhooks are taken at /hooks/ of {', '.join(SENDERS)}")
-        check_head(request, MAX_WEBHOOK_BYTES)
-        key = read_basic_key(request)
+        head = read_head(request.scope["headers"])
+        check_head(head, MAX_WEBHOOK_BYTES)
+        key = head.key
         connection = self._find_connection(request, key, SENDERS[sender])
         self.door.admit_calls(connection, 0)
         with self.door.pending.open_room() as room:
-            body = await read_body(request, MAX_WEBHOOK_BYTES, room)
+            body = await read_body(head, request.receive, MAX_WEBHOOK_BYTES, room)
             # Before the signature is looked at, which means splitting it as well: whoever sends too many calls need
             # not be who they say they are.
             calls = split_webhook(body) if connection.kind is ConnectionKind.SEGMENT else []
@@ -139,13 +141,13 @@ class TakeWebhooks:
                 return say_taken()
         if connection.kind is ConnectionKind.SEGMENT:
             self.door.admit_calls(connection, len(calls))
-            await self.calls.publish(calls, self.door.attributes(connection))
+            await self.calls.publish(calls, self.door.attributes(connection, self.door.tell_time()))
         else:
             self.door.admit_calls(connection, 1)
             if proof is not None and proof.subscribe_url is not None:
                 await self._confirm(proof.subscribe_url)
             else:
-                await self.logs.publish([body], self.door.attributes(connection))
+                await self.logs.publish([body], self.door.attributes(connection, self.door.tell_time()))
         if name is not None:
             self.seen.remember(connection.connection_id, name, body, self.door.wall_clock())
         return say_taken()

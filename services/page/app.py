@@ -59,8 +59,14 @@ def build_page(parts: Parts, is_https: bool = False) -> ASGIApp:
         Route("/source", take_write_key(parts), methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC_FOLDER)),
     ]
-    away = dict.fromkeys((StoreError, StatisticsError, SecretStoreError), _say_away)
-    handlers = {HTTPException: _say_refused, RefusedConnectionError: _say_impossible, Exception: _say_failed, **away}
+    handlers = {
+        HTTPException: _say_refused,
+        RefusedConnectionError: _say_impossible,
+        StoreError: _say_away,
+        StatisticsError: _say_away,
+        SecretStoreError: _say_away,
+        Exception: _say_failed,
+    }
     app = Starlette(routes=routes, exception_handlers=handlers, max_body_size=MAX_FORM_BYTES)
     return Guard(app, parts.sessions, is_https)
 

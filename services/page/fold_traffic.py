@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import NamedTuple
 
+from schemas.rejections import Reason
 from services.page.say_times import SECOND
 
 CALL_TYPES = ("track", "page", "screen", "identify", "group", "alias", "delete")
@@ -54,27 +55,29 @@ class Fact(NamedTuple):
     """An `Outcome`; of emails: sent, failed, rejected or duplicate."""
     reason: str
     """Empty for none."""
-    count: int
+    messages: int
 
 
 @dataclass(frozen=True)
 class Totals:
-    """How the messages of a period ended; the six add up to `all`."""
+    """How the messages of a period ended; these add up to `all`."""
 
     accepted: int = 0
     """Written to BigQuery, or sent to Segment."""
     duplicates: int = 0
     rejected: int = 0
     suppressed: int = 0
+    unreported: int = 0
+    """Events of a provider that Segment is not told of, which is nobody's mistake."""
     failed: int = 0
-    """Refused by Segment, or not delivered."""
+    """Made, and not taken by Segment."""
     other: int = 0
     """Outcomes that are newer than this page."""
 
     @property
     def all(self) -> int:
         """Everything that came in."""
-        return self.accepted + self.duplicates + self.rejected + self.suppressed + self.failed + self.other
+        return sum(getattr(self, field.name) for field in fields(self))
 
 
 _OUTCOMES = {
@@ -91,7 +94,8 @@ def add_up(facts: Iterable[Fact]) -> Totals:
     """The totals of a period."""
     sums: Counter[str] = Counter()
     for fact in facts:
-        sums[_OUTCOMES.get(fact.outcome, "other")] += fact.count
+        unreported = fact.outcome == "rejected" and fact.reason == Reason.EVENT_NOT_REPORTED
+        sums["unreported" if unreported else _OUTCOMES.get(fact.outcome, "other")] += fact.messages
     return Totals(**sums)
 
 
@@ -100,7 +104,7 @@ def count_reasons(facts: Iterable[Fact]) -> list[tuple[str, int]]:
     sums: Counter[str] = Counter()
     for fact in facts:
         if _OUTCOMES.get(fact.outcome) in ("rejected", "failed"):
-            sums[fact.reason] += fact.count
+            sums[fact.reason] += fact.messages
     return sorted(((reason, count) for reason, count in sums.items() if count), key=lambda pair: (-pair[1], pair[0]))
 
 
@@ -123,7 +127,7 @@ def group_by_type(facts: Iterable[Fact], buckets: int) -> list[Series]:
     """
     counts: dict[str, list[int]] = {}
     for fact in facts:
-        counts.setdefault(fact.type, [0] * buckets)[min(max(fact.bucket, 0), buckets - 1)] += fact.count
+        counts.setdefault(fact.type, [0] * buckets)[min(max(fact.bucket, 0), buckets - 1)] += fact.messages
     order = sorted(counts, key=lambda name: (_rank(name), -sum(counts[name]), name))
     if len(order) > MAX_TYPES:
         rest = [counts.pop(name) for name in order[MAX_TYPES - 1 :]]

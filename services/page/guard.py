@@ -1,6 +1,5 @@
 """Who may see the page, and what browsers may do with it. No answer leaves without passing here."""
 
-from collections.abc import Callable
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,7 +25,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
@@ -86,7 +84,7 @@ def is_same_origin(headers: Headers) -> bool:
 
 def cookie_name(is_https: bool) -> str:
     """The name of the session's cookie; browsers take `__Host-` only from this very host, by https."""
-    return "__Host-session" if is_https else "session"
+    return "__Host-connections-session" if is_https else "connections-session"
 
 
 def set_cookie(response: Response, value: str, is_https: bool, seconds: int) -> None:
@@ -107,7 +105,7 @@ def local_path(path: str) -> str:
     return path if is_local else "/"
 
 
-def _add_headers(send: Send, path: str, is_https: bool) -> Callable[[Message], object]:
+def _add_headers(send: Send, path: str, is_https: bool) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)

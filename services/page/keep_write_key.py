@@ -1,5 +1,6 @@
 """Segment's write key, for what is sent to Segment: it comes in here, and never out again."""
 
+import shlex
 from collections.abc import Callable
 
 from starlette.requests import Request
@@ -48,6 +49,6 @@ def _render_source(
         error=error,
         in_cloud=parts.secrets_at.startswith("projects/"),
         secret=f"{parts.secrets_at}/secrets/{WRITE_KEY_SECRET}",
-        file=f"{parts.secrets_at}/{WRITE_KEY_SECRET}",
+        file=shlex.quote(f"{parts.secrets_at}/{WRITE_KEY_SECRET}"),
         max_key=MAX_KEY_CHARACTERS,
     )

@@ -23,17 +23,16 @@ KEEP_WORKSPACE_SECONDS = 600.0
 MAX_SAMPLE_BYTES = 65_536
 """A longer payload is not shown. Calls have at most 32 KiB."""
 
-_REFUSED = "('rejected', 'failed')"
-
 # `connection_id` is NULL where a message names none; here that is an empty text.
-_HOURS = f"""
+# What is not reported is nobody's mistake.
+_HOURS = """
 SELECT
   IFNULL(connection_id, '') AS connection_id,
   DIV(TIMESTAMP_DIFF(window_start, @start, SECOND), 3600) AS hour,
   window_start >= @hour_start AS is_recent,
-  outcome IN {_REFUSED} AS is_rejected,
+  outcome IN ('rejected', 'failed') AND IFNULL(reason, '') != 'event_not_reported' AS is_rejected,
   SUM(count) AS messages
-FROM `{{dataset}}.{{table}}`
+FROM `{dataset}.{table}`
 WHERE window_start >= @start
 GROUP BY 1, 2, 3, 4
 """
@@ -134,7 +133,7 @@ class Workspace(NamedTuple):
     emails_sent: int
     """Email events that Segment took within the period."""
     emails_failed: int
-    """Email events of the period that were not delivered."""
+    """Those that it did not take."""
 
 
 class Statistics(Protocol):
@@ -187,8 +186,7 @@ class BigqueryStatistics:
         emails = self._kept.get(
             ("emails", workspace_id, period), KEEP_SECONDS, lambda: self._ask_emails(workspace_id, period.start(now))
         )
-        failed = sum(count for outcome, count in emails.items() if outcome in ("rejected", "failed"))
-        return Workspace(*known, emails.get("sent", 0), failed)
+        return Workspace(*known, emails.get("sent", 0), emails.get("failed", 0))
 
     def _ask_overview(self, now: int) -> Overview:
         start, hour_start = Period.DAY.start(now), Period.HOUR.start(now)
@@ -264,6 +262,7 @@ class BigqueryStatistics:
         from google.api_core.exceptions import GoogleAPIError, NotFound
         from google.auth.exceptions import GoogleAuthError
         from google.cloud.bigquery import DEFAULT_RETRY, QueryJobConfig, ScalarQueryParameter
+        from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY
         from requests.exceptions import RequestException
 
         types = {str: "STRING", int: "INT64"}
@@ -277,7 +276,7 @@ class BigqueryStatistics:
                 api_timeout=TIMEOUT_SECONDS,
                 wait_timeout=TIMEOUT_SECONDS,
                 retry=DEFAULT_RETRY.with_timeout(TIMEOUT_SECONDS),
-                job_retry=None,
+                job_retry=DEFAULT_JOB_RETRY.with_timeout(TIMEOUT_SECONDS),
             )
             return [dict(row.items()) for row in rows]
         except NotFound as error:

@@ -1,6 +1,7 @@
 """The list of connections, and one of them."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -47,7 +48,7 @@ class Rejection(NamedTuple):
     """A reason, and all there is to say of it."""
 
     reason: str
-    count: int
+    messages: int
     advice: Advice
     sample: Sample | None
     shown: str
@@ -67,8 +68,10 @@ def show_list(parts: Parts) -> Show:
 
     def show(request: Request) -> Response:
         now = parts.clock()
-        connections = parts.store.load()
-        overview = parts.statistics.read_overview(now)
+        with ThreadPoolExecutor(2) as together:
+            loading = together.submit(parts.store.load)
+            overview = parts.statistics.read_overview(now)
+            connections = loading.result()
         known = sorted(connections.values(), key=lambda connection: connection.is_revoked(now))
         rows = [
             _row(name_connection(each), f"/connections/{each.connection_id}", each, overview, now) for each in known
@@ -115,10 +118,7 @@ def show_connection(parts: Parts) -> Show:
     """One connection; 404 if there is none of this id."""
 
     def show(request: Request) -> Response:
-        connection = parts.store.load().get(request.path_params["connection_id"])
-        if connection is None:
-            raise HTTPException(404, "There is no connection of this id.")
-        return _show(parts, request, connection.connection_id, connection)
+        return _show(parts, request, request.path_params["connection_id"], must_exist=True)
 
     return show
 
@@ -127,20 +127,31 @@ def show_unknown(parts: Parts) -> Show:
     """What came in under an id that no connection has, or under none."""
 
     def show(request: Request) -> Response:
-        connection_id = request.query_params.get("connection_id", "")
-        return _show(parts, request, connection_id, parts.store.load().get(connection_id))
+        return _show(parts, request, request.query_params.get("connection_id", ""), must_exist=False)
 
     return show
 
 
-def _show(parts: Parts, request: Request, connection_id: str, connection: Connection | None) -> Response:
+def _show(parts: Parts, request: Request, connection_id: str, must_exist: bool) -> Response:
     now = parts.clock()
     period = read_period(request)
     ask = parts.statistics
-    detail = ask.read_detail(connection_id, period, now)
-    recent = ask.read_overview(now).recent.get(connection_id, RecentTraffic())
+    # Each question takes BigQuery a second or so.
+    with ThreadPoolExecutor(3) as together:
+        asked_detail = together.submit(ask.read_detail, connection_id, period, now)
+        asked_overview = together.submit(ask.read_overview, now)
+        connection = parts.store.load().get(connection_id)
+        if connection is None and must_exist:
+            raise HTTPException(404, "There is no connection of this id.")
+        asked_workspace = (
+            together.submit(ask.read_workspace, connection.workspace_id, period, now) if connection else None
+        )
+        detail = asked_detail.result()
+        reasons = count_reasons(detail.facts)
+        rejections = _explain(ask, connection_id, connection, period, now, reasons) if reasons else []
+        recent = asked_overview.result().recent.get(connection_id, RecentTraffic())
+        workspace = asked_workspace.result() if asked_workspace else None
     series = group_by_type(detail.facts, period.buckets)
-    reasons = count_reasons(detail.facts)
     return render(
         request,
         "connection.html",
@@ -163,8 +174,8 @@ def _show(parts: Parts, request: Request, connection_id: str, connection: Connec
         colours=pick_colours(series),
         chart=draw_chart(series, period, detail.start),
         buckets=list_buckets(series, period, detail.start),
-        rejections=_explain(ask, connection_id, connection, period, now, reasons) if reasons else [],
-        workspace=ask.read_workspace(connection.workspace_id, period, now) if connection else None,
+        rejections=rejections,
+        workspace=workspace,
         now=now,
     )
 

@@ -49,8 +49,8 @@ def write_snippets(connection: Connection, key: str, collector_url: str) -> list
 
 def _write_curl(key: str, url: str) -> Snippet:
     call = '{"userId": "user-1", "event": "Connection Tested"}'
-    lines = f"curl -sS -u '{key}:' -H 'Content-Type: application/json' \\", f"  -d '{call}' \\", f"  '{url}/v1/track'"
-    return Snippet("curl", "\n".join(lines), 'A first call: the answer is {"success": true}.')
+    words = f"curl -sS -u '{key}:'", "-H 'Content-Type: application/json'", f"-d '{call}'", f"'{url}/v1/track'"
+    return Snippet("curl", " \\\n  ".join(words), 'A first call: the answer is {"success": true}.')
 
 
 def _write_python(key: str, url: str) -> Snippet:
@@ -73,7 +73,10 @@ def _write_node(key: str, url: str) -> Snippet:
         "Node.js",
         f"""import {{ Analytics }} from '@segment/analytics-node'
 
-const analytics = new Analytics({{ writeKey: '{key}', host: '{url}' }})
+const analytics = new Analytics({{
+  writeKey: '{key}',
+  host: '{url}',
+}})
 
 analytics.identify({{ userId: 'user-1', traits: {{ email: 'ann@example.com' }} }})
 analytics.track({{ userId: 'user-1', event: 'Connection Tested' }})
@@ -91,7 +94,11 @@ def _write_browser(key: str, url: str) -> Snippet:
         f"""import {{ AnalyticsBrowser }} from '@segment/analytics-next'
 
 const writeKey = '{key}'
-const collector = {{ apiKey: writeKey, apiHost: '{parts.netloc}{parts.path}/v1', protocol: '{parts.scheme}' }}
+const collector = {{
+  apiKey: writeKey,
+  apiHost: '{parts.netloc}{parts.path}/v1',
+  protocol: '{parts.scheme}',
+}}
 
 export const analytics = AnalyticsBrowser.load({{
   writeKey,

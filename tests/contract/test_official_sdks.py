@@ -177,6 +177,17 @@ def types(request: Request) -> list[str]:
     return [call["type"] for call in request.body["batch"]]
 
 
+def test_what_is_installed_is_exact_and_comes_from_npm() -> None:
+    wanted = json.loads((SDKS / "package.json").read_text())["dependencies"]
+    packages = json.loads((SDKS / "package-lock.json").read_text())["packages"]
+    locked = {path: package for path, package in packages.items() if path}
+
+    assert all(locked[f"node_modules/{name}"]["version"] == version for name, version in wanted.items())
+    assert all(package["integrity"].startswith("sha512-") for package in locked.values())
+    addresses = {package["resolved"] for package in locked.values() if "resolved" in package}
+    assert all(address.startswith("https://registry.npmjs.org/") for address in addresses)
+
+
 def test_pythons_library_sends_gzipped_batches_with_the_key_as_user_name(recorder: Recorder) -> None:
     send_with_python(recorder.host)
 
