@@ -12,6 +12,7 @@ from services.manage_connections import (
     DEFAULT_CALLS_PER_SECOND,
     MAX_CALLS_PER_SECOND,
     MAX_NAME_CHARACTERS,
+    MAX_SECRET_CHARACTERS,
     RefusedConnectionError,
     check_name,
     create_connection,
@@ -31,12 +32,6 @@ KEEPS = {"0": "at once", "3600": "in an hour", "86400": "in 24 hours", "604800":
 """Seconds -> when the old keys of a rotation end."""
 
 SIGNED_WITH_SECRET = (ConnectionKind.SEGMENT, ConnectionKind.MAILGUN)
-MAX_SECRET_CHARACTERS = 1000
-
-# https://docs.aws.amazon.com/sns/latest/api/API_CreateTopic.html
-_TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}(\.fifo)?", re.ASCII)
-# A public key of 256 or more bits as SubjectPublicKeyInfo, which is what SendGrid shows.
-_KEY_BYTES = range(80, 600)
 
 _EMPTY = {
     "name": "",
@@ -71,8 +66,8 @@ def _create(parts: Parts, form: Form) -> tuple[Connection, str]:
     if form.get("kind") not in list(ConnectionKind):
         raise RefusedConnectionError("choose what sends through the connection")
     kind = ConnectionKind(form["kind"])
-    verification_key = form.get("verification_key") if kind is ConnectionKind.SENDGRID else None
-    topic_arn = form.get("topic_arn") if kind is ConnectionKind.AMAZON_SES else None
+    verification_key = form.get("verification_key", "").strip() if kind is ConnectionKind.SENDGRID else None
+    topic_arn = form.get("topic_arn", "").strip() if kind is ConnectionKind.AMAZON_SES else None
     secret = _read_secret(form) if kind in SIGNED_WITH_SECRET else None
     rate = form.get("calls_per_second", "").strip()
     if not re.fullmatch(r"[0-9]{1,9}", rate):

@@ -119,18 +119,28 @@ def _write_webhook(connection: Connection, key: str, url: str) -> Snippet:
 
 
 def _hook_url(connection: Connection, path: str, key: str, url: str) -> str:
-    if is_signed(connection):
+    if not needs_key(connection):
         return f"{url}/hooks/{path}?connection={connection.connection_id}"
     parts = urlsplit(url)
     return f"{parts.scheme}://{key}:@{parts.netloc}{parts.path}/hooks/{path}"
 
 
 def is_signed(connection: Connection) -> bool:
-    """Whether its webhooks prove by a signature where they come from: then their URL needs no key."""
+    """Whether its webhooks have to be signed."""
     return connection.secret_kept_at is not None or bool(connection.verification_key or connection.topic_arn)
 
 
+def needs_key(connection: Connection) -> bool:
+    """Whether the URL of its webhooks holds the key; else their signature says enough.
+
+    Segment's signature of a batch covers its first call only:
+    https://segment.com/docs/connections/destinations/catalog/actions-webhook/#authentication
+    """
+    return connection.kind.sends_calls or not is_signed(connection)
+
+
 def _say_proof(connection: Connection) -> str:
-    if is_signed(connection):
+    if not needs_key(connection):
         return "The URL holds no key: what is not signed as set here is refused."
-    return "The URL holds the key: treat it as a password."
+    also = "Unsigned webhooks are refused as well." if is_signed(connection) else ""
+    return f"The URL holds the key: treat it as a password. {also}".strip()

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from pipelines.clients import BIGQUERY_EMULATOR_HOST, bigquery_client
 from schemas.connections import ConnectionKind
@@ -18,7 +18,7 @@ from scripts.bigquery_emulator import RunningBigquery
 from services.connection_store import ConnectionStore
 from services.manage_connections import create_connection, find_connection, revoke_keys
 from services.secret_store import WRITE_KEY_SECRET, FolderStore
-from tests.browser import find_chromium
+from tests.browser import start_browser
 from tests.emulator.conftest import PROJECT
 from tests.emulator.page_traffic import NASTY, fill
 from tests.factories import DAY
@@ -79,16 +79,9 @@ def site(running_bigquery: RunningBigquery, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
-    yield browser
-    browser.close()
+def chromium() -> Iterator[Browser]:
+    with start_browser() as browser:
+        yield browser
 
 
 class Watched:

@@ -1,12 +1,14 @@
 """The page from outside: who gets what, and what it says."""
 
+import base64
 import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from schemas.connections import ConnectionKind
-from scripts.send_to_collector import SendGrid
 from services.connection_store import ConnectionStore
 from services.manage_connections import RefusedConnectionError, create_connection, revoke_keys
 from services.page.fold_traffic import Fact, Traffic
@@ -275,6 +277,13 @@ def test_a_period_that_is_none_is_the_last_hour(inside: PageForTests, period: st
     assert 'period=hour" aria-current="page"' in inside.browser.get(f"/connections/c1?period={period}").text
 
 
+def make_verification_key() -> str:
+    """A public key as SendGrid shows it."""
+    public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(public_key.public_bytes(*form)).decode()
+
+
 def new(page: PageForTests, **fields: str) -> str:
     """What comes of the form for a connection: where it leads, or the page."""
     form = {"name": "Shop", "workspace_id": "acme", "kind": "segment", "calls_per_second": "50", **fields}
@@ -315,7 +324,7 @@ def test_a_key_that_nobody_looked_at_is_forgotten(inside: PageForTests) -> None:
 
 
 def test_what_signatures_are_checked_with_is_kept_by_kind(inside: PageForTests) -> None:
-    key = SendGrid().verification_key()
+    key = make_verification_key()
     topic = "arn:aws:sns:eu-west-1:123456789012:email-events"
     all_fields = {"verification_key": key, "topic_arn": topic, "signing_secret": "s3cret"}
     made = {}
@@ -326,7 +335,7 @@ def test_what_signatures_are_checked_with_is_kept_by_kind(inside: PageForTests) 
 
     assert [kind for kind, each in made.items() if each.verification_key == key] == ["sendgrid"]
     assert [kind for kind, each in made.items() if each.topic_arn == topic] == ["amazon_ses"]
-    assert [kind for kind, each in made.items() if each.secret_kept_at is not None] == ["segment", "mailgun"]
+    assert [kind for kind, each in made.items() if each.secret_kept_at] == ["segment", "mailgun"]
     secrets = {kind: inside.secrets.read(signing_secret_name(each.connection_id)) for kind, each in made.items()}
     assert [kind for kind, secret in secrets.items() if secret == "s3cret"] == ["segment", "mailgun"]
 

@@ -16,6 +16,7 @@ from services.page.judge_status import MEMORY, RecentTraffic, State, judge_statu
 from services.page.keep_answers import KeptAnswers
 from services.page.say_times import say_ago, say_share, say_time
 from services.page.write_snippets import write_snippets
+from services.take_webhooks import SENDERS
 from tests.factories import DAY, HOUR, MINUTE, NOW, SECOND
 
 ROOT = Path(__file__).parents[2]
@@ -223,10 +224,22 @@ def test_the_snippets_of_a_connection_for_calls() -> None:
 def test_the_url_of_a_webhook_holds_the_key_unless_it_is_signed() -> None:
     (open_hook,) = write_snippets(connection(ConnectionKind.POSTMARK), "KEY", "https://c.example/in")
     (signed,) = write_snippets(connection(ConnectionKind.SENDGRID, verification_key="k"), "KEY", "https://c.example")
-    *_, segment = write_snippets(
-        connection(ConnectionKind.SEGMENT, has_signing_secret=True), "KEY", "https://c.example"
-    )
+    (mailgun,) = write_snippets(connection(ConnectionKind.MAILGUN, secret_kept_at=NOW), "KEY", "https://c.example")
 
     assert open_hook.text == "https://KEY:@c.example/in/hooks/postmark"
     assert signed.text == "https://c.example/hooks/sendgrid?connection=c1"
-    assert segment.text == "https://c.example/hooks/segment?connection=c1"
+    assert mailgun.text == "https://c.example/hooks/mailgun?connection=c1"
+
+
+def test_the_url_of_segments_webhook_holds_the_key_since_its_signature_covers_one_call_of_a_batch() -> None:
+    *_, segment = write_snippets(connection(ConnectionKind.SEGMENT, secret_kept_at=NOW), "KEY", "https://c.example")
+
+    assert segment.text == "https://KEY:@c.example/hooks/segment"
+    assert "Unsigned webhooks are refused" in segment.note
+
+
+@pytest.mark.parametrize("kind", ConnectionKind)
+def test_the_collector_has_a_door_for_each_webhook(kind: ConnectionKind) -> None:
+    *_, webhook = write_snippets(connection(kind), "KEY", "https://c.example")
+
+    assert SENDERS[webhook.text.rpartition("/")[2]] is kind
