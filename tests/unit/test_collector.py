@@ -399,6 +399,7 @@ def test_while_pubsub_is_down_nothing_is_taken(world: World, key: str) -> None:
         (gzip.compress(b" " * 5000), {"Content-Encoding": "gzip"}),
         (b'{"batch":[' + b"{}," * 9 + b"{}]}", {}),
     ],
+    ids=["body", "unpacked", "messages"],
 )
 def test_what_has_no_room_is_sent_away(world: World, key: str, body: bytes, headers: dict[str, str]) -> None:
     world.door.pending = world.pending = PendingBytes(4000)

@@ -199,7 +199,7 @@ def test_what_webhooks_are_checked_with_is_checked_itself(store: ConnectionStore
         {"kind": ConnectionKind.AMAZON_SES, "topic_arn": "arn"},
         {"topic_arn": "arn:aws:sns:us-east-1:123456789012:mail"},
     ],
-    ids=str,
+    ids=lambda asked: "-".join(asked),
 )
 def test_what_cannot_be_is_refused_in_one_line(
     table: MemoryStore, store: ConnectionStore, asked: dict[str, Any]
