@@ -27,6 +27,10 @@ HORIZON_DAYS = 30
 MAX_HORIZON_DAYS = 400
 MAX_TTL_DAYS = 3650
 
+# Pub/Sub: so long a count waits for others of its minute, so fresh is the page that shows them, and so much later a
+# local run acknowledges a message.
+COUNTS_WINDOW_SECONDS = 5
+
 # More keys than any job has use for: each costs every block of lines some bytes.
 MAX_SHARDS = 10_000
 
@@ -45,6 +49,7 @@ class EmailSettings:
     segment_endpoint: str | None = None
     segment_write_key_secret: str | None = None
     output_dir: str | None = None
+    output_dataset: str | None = None
     dead_letter_topic: str | None = None
     workspace_id: str = "default"
     implied_open_on_click: bool = False
@@ -60,7 +65,10 @@ class EmailSettings:
         if (self.input_subscription is None) == (self.input_files is None):
             raise UsageError("give exactly one input: --input_subscription or --input_files")
         if self.output_topic is None and self.segment_endpoint is None and self.output_dir is None:
-            raise UsageError("give at least one output: --output_topic, --segment_endpoint or --output_dir")
+            raise UsageError(
+                "give at least one output of calls: --output_topic, --segment_endpoint or --output_dir"
+                + (" (--output_dataset holds no calls)" if self.output_dataset is not None else "")
+            )
         if self.input_files is not None and self.identity_subscription is not None:
             raise UsageError(
                 "--identity_subscription never ends, and --input_files does: give --identity_files with files"
@@ -69,6 +77,8 @@ class EmailSettings:
         check_resource("--identity_subscription", self.identity_subscription, "subscriptions")
         check_resource("--output_topic", self.output_topic, "topics")
         check_resource("--dead_letter_topic", self.dead_letter_topic, "topics")
+        if self.output_dataset is not None:
+            _check_dataset(self.output_dataset)
         check_workspace(self.workspace_id)
         if self.segment_endpoint is None and self.segment_write_key_secret is not None:
             raise UsageError(f"{SECRET_FLAG} needs --segment_endpoint, e.g. https://api.segment.io")
@@ -96,6 +106,15 @@ class EmailSettings:
     def write_key_source(self) -> WriteKeySource:
         """Where the write key is."""
         return WriteKeySource(self.segment_write_key_secret)
+
+
+def _check_dataset(dataset: str) -> None:
+    from schemas.tables import check_dataset  # which takes Arrow, and that its time
+
+    try:
+        check_dataset(dataset)
+    except ValueError as error:
+        raise UsageError(f"--output_dataset: {error}") from None
 
 
 def _check_endpoint(endpoint: str) -> None:
@@ -159,6 +178,12 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         "--output_dir",
         metavar="DIR",
         help="segment_calls/*.jsonl and dead_letters/*.jsonl, local or gs://",
+    )
+    sink.add_argument(
+        "--output_dataset",
+        metavar="PROJECT.DATASET",
+        help="BigQuery; scripts/create_tables makes the tables. Not for calls: dead_letters holds what is rejected or "
+        "refused, email_counts how everything ended",
     )
     add_dead_letter_topic(sink)
     rules = parser.add_argument_group("rules")

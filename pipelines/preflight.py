@@ -1,6 +1,7 @@
 """Does all that the run needs exist? Asked before any work starts, so that a mistake costs a second and not a job."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
@@ -16,7 +17,7 @@ from pipelines.write_identity_updates import FOLDER
 from pipelines.write_key import SECRET_FLAG
 from pipelines.write_lines import has_lines
 from pipelines.write_parquet import has_parquet_files
-from schemas.tables import TABLES, load_table
+from schemas.tables import EMAIL_LEDGER_TABLES, TABLES, load_table
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -38,7 +39,8 @@ def check_world(settings: Settings) -> None:
     if settings.warehouse_persons is not None:
         _check_persons(settings.warehouse_persons)
     if settings.output_dataset is not None:
-        _check_dataset(settings.output_dataset)
+        tables = {name: load_table(name).columns for name in TABLES}
+        _check_dataset(settings.output_dataset, tables | {VIEW: VIEW_COLUMNS})
 
 
 def check_email_world(settings: EmailSettings, local: bool) -> None:
@@ -65,6 +67,8 @@ def check_email_world(settings: EmailSettings, local: bool) -> None:
     ):
         if topic is not None:
             _check_topic(flag, topic)
+    if settings.output_dataset is not None:
+        _check_dataset(settings.output_dataset, {name: load_table(name).columns for name in EMAIL_LEDGER_TABLES})
     if settings.segment_endpoint is not None:
         if settings.segment_write_key_secret is None and not local:
             raise UsageError(f"workers elsewhere need {SECRET_FLAG}: they do not have this environment's write key")
@@ -194,7 +198,8 @@ def _ask_pubsub(what: str, make_client: Any, ask: Any) -> None:
         raise UsageError(f"{what}: {where} cannot be asked: {_first_line(error)}") from None
 
 
-def _check_dataset(dataset: str) -> None:
+def _check_dataset(dataset: str, wanted: Mapping[str, Sequence[str]]) -> None:
+    """`wanted`: tables and views, each with its columns."""
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
     from requests.exceptions import RequestException
@@ -205,7 +210,6 @@ def _check_dataset(dataset: str) -> None:
     try:
         client = bigquery_client(project)
         try:
-            wanted = {name: load_table(name).columns for name in TABLES} | {VIEW: VIEW_COLUMNS}
             for name, columns in wanted.items():
                 found = find_columns(client, f"{dataset}.{name}", retry=None, timeout=_TIMEOUT_SECONDS)
                 missing = [column for column in columns if column not in found]

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -18,9 +18,12 @@ from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, Reason
 from transforms.logic.parse_call import peek_call
 from transforms.rejection_limit import find_limit
+from transforms.several_outputs import gives_several
 
 STEP = "SendCalls"
 """The step that the dead letters name."""
+
+_Answered: TypeAlias = DeadLetter | TaggedOutput[Literal["taken"], OutgoingBlock]
 
 
 class SendCalls(beam.PTransform):
@@ -38,25 +41,48 @@ class SendCalls(beam.PTransform):
     def __init__(self, endpoint: str, key_source: WriteKeySource, max_rejected_percent: float = 95.0) -> None:
         """`endpoint` as https://api.segment.io. Raises ValueError if it is no such URL."""
         super().__init__()
-        batch_url(endpoint)
-        self._arguments = endpoint, key_source, max_rejected_percent, f"segment-warehouse/{pipeline_version()}"
+        self._fn = _SendCallFn(endpoint, key_source, max_rejected_percent)
 
     def expand(self, calls: PCollection) -> PCollection:
         """Apply it to a PCollection of `OutgoingBlock`; gives `DeadLetter`s, in the global window."""
         refused: PCollection = (
-            calls
-            | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
-            | "SendCall" >> beam.ParDo(_SendCallFn(*self._arguments))
+            calls | "WindowGlobally" >> beam.WindowInto(GlobalWindows()) | "SendCall" >> beam.ParDo(self._fn)
         )
         return refused
 
 
-class _SendCallFn(beam.DoFn):
-    def __init__(self, endpoint: str, key_source: WriteKeySource, max_rejected_percent: float, user_agent: str) -> None:
+class SentCalls(NamedTuple):
+    """What became of the calls; every call is in exactly one of the two."""
+
+    taken: PCollection
+    """`OutgoingBlock`: the calls of a request that Segment took."""
+    refused: PCollection
+    """`DeadLetter`."""
+
+
+class SendCallsAndTell(beam.PTransform):
+    """The same, and give what Segment took as well."""
+
+    def __init__(self, endpoint: str, key_source: WriteKeySource, max_rejected_percent: float = 95.0) -> None:
+        """As SendCalls."""
+        super().__init__()
+        self._fn = _SendAndTellFn(endpoint, key_source, max_rejected_percent)
+
+    @gives_several
+    def expand(self, calls: PCollection) -> SentCalls:
+        """Apply it to a PCollection of `OutgoingBlock`; what it gives is in the global window."""
+        send = beam.ParDo(self._fn).with_outputs("taken", main="refused")
+        sent = calls | "WindowGlobally" >> beam.WindowInto(GlobalWindows()) | "SendCall" >> send
+        return SentCalls(sent.taken, sent.refused)
+
+
+class _SendFn(beam.DoFn):
+    def __init__(self, endpoint: str, key_source: WriteKeySource, max_rejected_percent: float) -> None:
+        batch_url(endpoint)
         self._endpoint = endpoint
         self._key_source = key_source
         self._max_rejected_percent = max_rejected_percent
-        self._user_agent = user_agent
+        self._user_agent = f"segment-warehouse/{pipeline_version()}"
         self._delivered = Metrics.counter("send_calls", "delivered")
         self._refused = Metrics.counter("send_calls", "refused")
         self._requests = Metrics.counter("send_calls", "requests")
@@ -77,7 +103,14 @@ class _SendCallFn(beam.DoFn):
         self._packer = Packer()
         self._timestamp = GlobalWindow().max_timestamp()
 
-    def process(self, block: OutgoingBlock, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[DeadLetter]:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for answered in self._send(self._packer.take()):
+            yield self._place(answered)
+
+    def teardown(self) -> None:
+        self._api.close()
+
+    def _take(self, block: OutgoingBlock, timestamp: Any) -> Iterator[Any]:
         self._timestamp = timestamp
         for call in block.calls:
             if len(call.payload) > MAX_CALL_BYTES:
@@ -88,25 +121,44 @@ class _SendCallFn(beam.DoFn):
             elif full := self._packer.add(call):
                 yield from self._send(full)
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for letter in self._send(self._packer.take()):
-            yield WindowedValue(letter, self._timestamp, (GlobalWindow(),))
+    def _place(self, answered: Any) -> Any:
+        return WindowedValue(answered, self._timestamp, (GlobalWindow(),))
 
-    def teardown(self) -> None:
-        self._api.close()
-
-    def _send(self, calls: Sequence[OutgoingCall]) -> Iterator[DeadLetter]:
+    def _send(self, calls: Sequence[OutgoingCall]) -> Iterator[Any]:
         for sent, refusal in self._api.send(calls):
             self._observe(sent, refusal)
             if refusal is None:
                 self._delivered.inc(len(sent))
+                yield from self._tell(sent)
             else:
                 self._refused.inc(len(sent))
                 yield from (_bury(call, Reason.REFUSED_BY_SEGMENT, refusal) for call in sent)
 
+    def _tell(self, taken: Sequence[OutgoingCall]) -> Iterator[Any]:
+        """What to give of calls that Segment took: nothing."""
+        return iter(())
+
     def _observe(self, calls: Sequence[OutgoingCall], refusal: str | None) -> None:
         hint = f"The last one: {refusal}. Are {self._endpoint} and the write key right?"
         self._limit.observe(len(calls), 0 if refusal is None else len(calls), "calls", hint)
+
+
+class _SendCallFn(_SendFn):
+    def process(self, block: OutgoingBlock, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[DeadLetter]:
+        yield from self._take(block, timestamp)
+
+
+class _SendAndTellFn(_SendFn):
+    def process(self, block: OutgoingBlock, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[_Answered]:
+        yield from self._take(block, timestamp)
+
+    def _tell(self, taken: Sequence[OutgoingCall]) -> Iterator[Any]:
+        yield TaggedOutput("taken", OutgoingBlock(list(taken)))
+
+    def _place(self, answered: Any) -> Any:
+        if isinstance(answered, TaggedOutput):
+            return TaggedOutput(answered.tag, super()._place(answered.value))
+        return super()._place(answered)
 
 
 def _bury(call: OutgoingCall, reason: Reason, detail: str) -> DeadLetter:
@@ -118,6 +170,7 @@ def _bury(call: OutgoingCall, reason: Reason, detail: str) -> DeadLetter:
         detail,
         time.time_ns() // 1000,
         call.workspace_id,
+        call.connection_id,
         type=call_type,
         message_id=message_id,
         source="",

@@ -1,21 +1,31 @@
 """Segment calls to a Pub/Sub topic or to files, and dead letters to files."""
 
 import base64
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 import msgspec
 from apache_beam.io.gcp.pubsub import PubsubMessage, WriteToPubSub
 from apache_beam.pvalue import PCollection
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines.write_dead_letters import cut_attribute
 from pipelines.write_lines import WriteLines
-from schemas.outgoing_calls import OutgoingBlock
+from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter
 from transforms.logic.read_timestamps import format_timestamp
 
 CALLS_FOLDER = "segment_calls"
 DEAD_LETTERS_FOLDER = "dead_letters"
+
+# As long as Beam's own sink waits for Pub/Sub's answer.
+PUBLISH_SECONDS = 300.0
+
+# A bundle over files may have every call of a shard: so many may be on their way to Pub/Sub, 2 KB each or so.
+MAX_UNANSWERED = 5_000
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -35,6 +45,23 @@ class PublishCalls(beam.PTransform):
             | "PublishCall" >> WriteToPubSub(self._topic, with_attributes=True)
         )
         return published
+
+
+class PublishCallsAndTell(PublishCalls):
+    """The same, and give the blocks when Pub/Sub has answered that it has all of their calls.
+
+    Beam's sink gives nothing. So this publishes by itself: each call with Google's client, which batches them, and the
+    answers are awaited at the end of the bundle. At least once, as with Beam's: a bundle that fails is published again.
+    """
+
+    def expand(self, calls: PCollection) -> PCollection:
+        """Apply it to a PCollection of `OutgoingBlock`; gives them in the global window."""
+        taken: PCollection = (
+            calls
+            | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
+            | "PublishBlock" >> beam.ParDo(_PublishBlockFn(self._topic))
+        )
+        return taken
 
 
 class WriteCalls(beam.PTransform):
@@ -72,6 +99,11 @@ class WriteDeadLetters(beam.PTransform):
         return files
 
 
+def address_call(call: OutgoingCall) -> dict[str, str]:
+    """The attributes of a call's message."""
+    return {"workspace_id": cut_attribute(call.workspace_id)}
+
+
 def dead_letter_line(letter: DeadLetter, pipeline_version: str) -> bytes:
     """The columns of the table `dead_letters` as a JSON object; bytes that are no text stand in `payload_base64`."""
     try:
@@ -99,7 +131,49 @@ def dead_letter_line(letter: DeadLetter, pipeline_version: str) -> bytes:
 class _AddressCallFn(beam.DoFn):
     def process(self, block: OutgoingBlock) -> Iterator[PubsubMessage]:
         for call in block.calls:
-            yield PubsubMessage(call.payload, {"workspace_id": cut_attribute(call.workspace_id)})
+            yield PubsubMessage(call.payload, address_call(call))
+
+
+class _PublishBlockFn(beam.DoFn):
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def setup(self) -> None:
+        import google.cloud.pubsub_v1 as pubsub_v1
+
+        self._client = pubsub_v1.PublisherClient()
+
+    def start_bundle(self) -> None:
+        self._start()
+        self._timestamp = GlobalWindow().max_timestamp()
+
+    def process(self, block: OutgoingBlock, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[OutgoingBlock]:
+        self._timestamp = timestamp
+        self._blocks.append(block)
+        self._answers += [self._client.publish(self._topic, call.payload, **address_call(call)) for call in block.calls]
+        if len(self._answers) >= MAX_UNANSWERED:
+            yield from self._await_answers()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for block in self._await_answers():
+            yield WindowedValue(block, self._timestamp, (GlobalWindow(),))
+
+    def teardown(self) -> None:
+        self._client.stop()
+        self._client.transport.close()
+
+    def _start(self) -> None:
+        self._blocks: list[OutgoingBlock] = []
+        self._answers: list[Any] = []
+
+    def _await_answers(self) -> list[OutgoingBlock]:
+        """The blocks that Pub/Sub has. Raises what Google's client does if it does not take one of the calls."""
+        give_up = time.monotonic() + PUBLISH_SECONDS
+        for answer in self._answers:
+            answer.result(timeout=max(0.0, give_up - time.monotonic()))
+        taken = self._blocks
+        self._start()
+        return taken
 
 
 class _EncodeCallsFn(beam.DoFn):

@@ -59,6 +59,8 @@ class LogLine(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     account_id: str | None = None
     """The company that the recipient belongs to, where the sender knows it."""
     account_name: str | None = None
+    connection_id: str | None = None
+    """The connection that delivered it: the message's attribute."""
 
 
 class LogBlock(msgspec.Struct, array_like=True, gc=False):

@@ -10,6 +10,10 @@ class OutgoingCall(msgspec.Struct, array_like=True, gc=False):
     message_id: str
     payload: bytes
     """The call as JSON, at most 32 KB: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api."""
+    kind: str = ""
+    """The `EmailCallKind` that it was made as."""
+    connection_id: str | None = None
+    """The connection that delivered what it tells of."""
 
 
 class OutgoingBlock(msgspec.Struct, array_like=True, gc=False):

@@ -24,12 +24,19 @@ TABLES: tuple[str, ...] = (
     "erasures",
     "dead_letters",
     "counts",
+    "email_counts",
     "connection_changes",
 )
 """Every table's name; each has a file `tables/NAME.json`."""
 
 SCRIPTS_TABLES: tuple[str, ...] = ("erasures", "connection_changes")
-"""Tables that only scripts and services write: the pipeline has no rows for them."""
+"""Tables that only scripts and services write: the pipelines have no rows for them."""
+
+EMAIL_TABLES: tuple[str, ...] = ("email_counts",)
+"""Tables that email_logs_to_segment alone writes: segment_to_bigquery has no rows for them."""
+
+EMAIL_LEDGER_TABLES: tuple[str, ...] = ("dead_letters", *EMAIL_TABLES)
+"""All that email_logs_to_segment writes."""
 
 VIEWS: tuple[str, ...] = (
     "connections",

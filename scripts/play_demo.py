@@ -1,7 +1,9 @@
 """The demo's story: a mailing, visits and sign-ups, the mailing again; and whether all came out as it must."""
 
+import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,12 @@ SETTLING_SECONDS = 20
 
 Send = Callable[[Sequence[bytes]], None]
 """Takes messages to where they belong; returns when all of them are there."""
+
+# Of each event that an email provider logs one of these is sent, if it has not come before.
+TELLING_EVENTS = (
+    *("Email Delivered", "Email Opened", "Email Bounced", "Email Reported as Spam"),
+    *("Link Clicked", "Email Unsubscribed", "page"),
+)
 
 FACT_TABLES = ("activities", "identifies", "group_identifies", "aliases", "erasure_requests")
 
@@ -166,7 +174,36 @@ class Demo:
         people = self.count_people()
         if people != len(simulated.everyone):
             failures.append(f"{people:,} persons, expected {len(simulated.everyone):,}")
+        failures += self._check_email_counts(sent, mailing)
         return failures + self._check_engagement(mailing) + check_identified(sent, simulated.user_ids)
+
+    def _check_email_counts(self, sent: Sequence[dict[str, Any]], mailing: Mailing) -> list[str]:
+        """Whether `email_counts` holds each call that Segment got, and each event that the provider logged."""
+        rows = self._read(
+            "SELECT event, outcome, connection_id IS NOT NULL AS came_by_connection, SUM(count) AS ended "
+            "FROM `{d}.email_counts` GROUP BY 1, 2, 3"
+        )
+        found, ended = Counter[str](), Counter[bool]()
+        for row in rows:
+            if row["outcome"] == "sent":
+                found[row["event"]] += row["ended"]
+            if row["outcome"] in ("rejected", "duplicate") or row["event"] in TELLING_EVENTS:
+                ended[row["came_by_connection"]] += row["ended"]
+        expected = Counter(call.get("event") or call["type"] for call in sent)
+        failures = [
+            f"email_counts: {found[event]:,} {event} sent, expected {expected[event]:,}"
+            for event in sorted(found.keys() | expected.keys())
+            if found[event] != expected[event]
+        ]
+        # Webhooks are batches and come through the collector; our own lines come one by one.
+        messages = [json.loads(message) for message in mailing.before + mailing.after]
+        logged = {True: sum(len(each) for each in messages if isinstance(each, list))}
+        logged[False] = sum(not isinstance(each, list) for each in messages)
+        return failures + [
+            f"email_counts: {ended[by]:,} events {'with' if by else 'without'} a connection, expected {logged[by]:,}"
+            for by in (True, False)
+            if ended[by] != logged[by]
+        ]
 
     def _check_engagement(self, mailing: Mailing) -> list[str]:
         found = self._read(f"SELECT * FROM `{{d}}.email_engagement` WHERE campaign_run_id = '{CAMPAIGN_RUN}'")

@@ -2,6 +2,8 @@
 
 Idempotent: a message keeps its bytes and so its messageId, and the pipeline or the views drop what is there already.
 The dead letters themselves stay; a message that is rejected again becomes one more.
+
+The table holds those of both pipelines, which read different topics: those of email_logs_to_segment go with --step.
 """
 
 import argparse
@@ -21,12 +23,16 @@ from google.cloud import bigquery
 from requests.exceptions import RequestException
 
 from pipelines.clients import bigquery_client
+from schemas.email_outcomes import OUTCOME_OF_STEP
 from schemas.rejections import Reason
 from schemas.tables import check_dataset
 from scripts.create_tables import RETRY
 from transforms.logic.snake_case import snake_case
 
 PUBLISH_SECONDS = 60.0
+
+EMAIL_STEPS = tuple(OUTCOME_OF_STEP)
+"""The steps of email_logs_to_segment that make dead letters."""
 
 _QUERY = """
 SELECT reason, step, payload, attributes, workspace_id, connection_id, rejected_at, payload_sha256, part
@@ -104,6 +110,22 @@ def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def choose_letters(letters: Iterable[dict[str, Any]], step: str | None) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """The letters of one step; without a step, those of segment_to_bigquery.
+
+    Also how many of email_logs_to_segment were left out, by their step: no one topic would be right for them.
+    """
+    if step is not None:
+        return [letter for letter in letters if letter["step"] == step], Counter()
+    chosen, left_out = [], Counter[str]()
+    for letter in letters:
+        if letter["step"] in EMAIL_STEPS:
+            left_out[letter["step"]] += 1
+        else:
+            chosen.append(letter)
+    return chosen, left_out
+
+
 def replay(client: bigquery.Client | None, dataset: str | None, topic: str, letters: Iterable[Any]) -> Replayed:
     """Publish the messages to `topic` with their attributes, and insert refused rows into their tables."""
     published = inserted = refused = 0
@@ -145,7 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_dataset(options.dataset)
             client = bigquery_client(options.dataset.split(".")[0])
             letters = find_dead_letters(client, options.dataset, *chosen)
-        letters = [letter for letter in letters if options.step in (None, letter["step"])]
+        if options.step is not None or options.dataset is not None:  # files hold those of email_logs_to_segment alone
+            letters, left_out = choose_letters(letters, options.step)
+            _tell_left_out(left_out)
         for reason, count in sorted(Counter(letter["reason"] for letter in letters).items()):
             print(f"{count:8,} {reason}")
         if options.dry_run:
@@ -162,6 +186,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if replayed.refused else 0
 
 
+def _tell_left_out(left_out: Counter[str]) -> None:
+    if left_out:
+        steps = ", ".join(f"{count:,} {step}" for step, count in sorted(left_out.items()))
+        print(
+            f"{left_out.total():8,} dead letters of email_logs_to_segment left out ({steps}): they belong to other "
+            "topics. Send those of each step with --step and its --topic: docs/dead_letters.md#replaying-email-logs"
+        )
+
+
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/replay_dead_letters",
@@ -171,6 +204,8 @@ def _make_parser() -> argparse.ArgumentParser:
         epilog="examples:\n  scripts/replay_dead_letters --dataset my-project.segment "
         "--topic projects/my-project/topics/segment-calls --reason too_large --dry_run\n"
         "  scripts/replay_dead_letters --files 'out/dead_letters/*.jsonl' --step ParseEmailLogs "
+        "--topic projects/my-project/topics/email-logs\n"
+        "  scripts/replay_dead_letters --dataset my-project.segment --step ParseEmailLogs "
         "--topic projects/my-project/topics/email-logs",
     )
     source = parser.add_mutually_exclusive_group(required=True)
@@ -182,7 +217,10 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="projects/P/topics/T",
         help="where the pipeline reads from that rejected them; for calls that Segment refused, where it publishes to",
     )
-    parser.add_argument("--step", help="only those of one step, e.g. ParseEmailLogs")
+    parser.add_argument(
+        "--step",
+        help="only those of one step, e.g. ParseEmailLogs. Without it those of email_logs_to_segment stay in the table",
+    )
     parser.add_argument(
         "--reason", action="append", default=[], choices=[reason.value for reason in Reason], help="may be repeated"
     )

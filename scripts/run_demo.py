@@ -187,7 +187,7 @@ def _make_commands(window_seconds: int) -> tuple[list[str], list[str]]:
     calls += ["--output_dataset", DATASET, "--identity_topic", _topic(IDENTITY_UPDATES)]
     emails = ["pipelines.email_logs_to_segment", "--input_subscription", _subscription(EMAIL_LOGS)]
     emails += ["--identity_subscription", _subscription(IDENTITY_UPDATES), "--output_topic", _topic(SEGMENT_EVENTS)]
-    emails += ["--dead_letter_topic", _topic(DEAD_LETTERS)]
+    emails += ["--dead_letter_topic", _topic(DEAD_LETTERS), "--output_dataset", DATASET]
     return [*calls, "--window_seconds", str(window_seconds), "--runner", "DirectRunner"], emails
 
 

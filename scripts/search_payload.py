@@ -13,6 +13,7 @@ _ID_FIELDS = frozenset({"userid", "anonymousid", "previousid", "identifier", "re
 
 # The text between two quotes, or from the last quote of a message that was cut.
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)', re.DOTALL)
+_NAMED_ADDRESS = re.compile(r"[^<>]*<([^<>]+)>\s*")
 _NUMBER = re.compile(r'"(\w+)"\s*:\s*(-?\d[\d.eE+-]*)')
 
 _Object: TypeAlias = tuple[tuple[str, Any], ...]
@@ -22,8 +23,9 @@ _Object: TypeAlias = tuple[tuple[str, Any], ...]
 class PayloadSearch:
     """Looks for identifiers of one person.
 
-    An email is found as a JSON string, in any case, and in what is no JSON anywhere, but not within a longer email. Any
-    other identifier is found as a JSON string; as a number only where a number names the caller.
+    An email is found as a JSON string, in any case, alone or as `Ann <ann@example.com>`, which email logs may have; and
+    in what is no JSON anywhere, but not within a longer email. Any other identifier is found as a JSON string; as a
+    number only where a number names the caller.
     """
 
     def __init__(self, identifiers: Iterable[tuple[str, str]]) -> None:
@@ -78,7 +80,10 @@ class PayloadSearch:
         )
 
     def _is_sought(self, value: object) -> bool:
-        return isinstance(value, str) and (value in self._others or value.strip().lower() in self._emails)
+        if not isinstance(value, str):
+            return False
+        named = _NAMED_ADDRESS.fullmatch(value)
+        return value in self._others or (named[1] if named else value).strip().lower() in self._emails
 
 
 def _decode(text: str | bytes) -> Any:

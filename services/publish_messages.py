@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
 from google.api_core import exceptions
@@ -28,6 +28,10 @@ MAX_BYTES = 5_000_000
 # While so many requests are under way, messages gather for the next: the busier, the larger they get.
 MAX_REQUESTS = 4
 
+# After an outage gRPC waits for up to two minutes before it looks again, and refuses everything meanwhile:
+# https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md
+_EAGER = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+
 # "Come back": https://cloud.google.com/pubsub/docs/reference/error-codes
 _PASSING = if_exception_type(
     exceptions.ServiceUnavailable, exceptions.Aborted, exceptions.InternalServerError, exceptions.ResourceExhausted
@@ -40,15 +44,15 @@ _REFUSALS = (exceptions.GoogleAPIError, GoogleAuthError)
 
 _log = logging.getLogger(__name__)
 
-# Raw protobuf messages, without the typed wrappers, which cost many times more.
-_Message = types.PubsubMessage.pb()
+# A raw protobuf message, without the typed wrappers, which cost many times more.
 _Request = types.PublishRequest.pb()
 
 
 class _Waiting(NamedTuple):
-    """Some messages of one request, and who waits for them."""
+    """Some messages of one request, and who waits for them. They are copied no sooner than they are sent."""
 
-    messages: list[Any]
+    payloads: Sequence[bytes]
+    attributes: Mapping[str, str]
     size: int
     taken: asyncio.Future[None]
 
@@ -60,7 +64,10 @@ async def open_channel() -> AsyncIterator[grpc.aio.Channel]:
     Raises google.auth.exceptions.DefaultCredentialsError.
     """
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
-    channel = grpc.aio.insecure_channel(emulator) if emulator else PublisherGrpcAsyncIOTransport.create_channel()
+    if emulator:
+        channel = grpc.aio.insecure_channel(emulator, _EAGER)
+    else:
+        channel = PublisherGrpcAsyncIOTransport.create_channel(options=_EAGER)
     try:
         yield channel
     finally:
@@ -97,7 +104,7 @@ class Publisher:
 
         Then some may have been taken all the same: whoever sends them again makes repeats, which the pipelines drop.
         """
-        parts = [_Waiting(*part, self._loop.create_future()) for part in _cut(payloads, attributes)]
+        parts = [_Waiting(some, attributes, size, self._loop.create_future()) for some, size in _cut(payloads)]
         self._waiting.extend(parts)
         self._expect(parts)
         if not self._is_scheduled:
@@ -110,8 +117,7 @@ class Publisher:
             raise RefusedError(503, "unavailable", "Pub/Sub does not take it now; come back", RETRY_SECONDS) from None
         finally:
             for part in parts:
-                if not part.taken.cancel() and not part.taken.cancelled():
-                    part.taken.exception()  # looked at, so that asyncio does not complain
+                part.taken.cancel()  # of one that has failed, too: asyncio then does not complain that nobody looked
 
     def _expect(self, parts: list[_Waiting]) -> None:
         """Remember until when they may wait. One timer does for all: one a request would cost as much as publishing."""
@@ -146,7 +152,7 @@ class Publisher:
                 if part.taken.done():  # whoever waited has left
                     self._waiting.popleft()
                     continue
-                count, size = count + len(part.messages), size + part.size
+                count, size = count + len(part.payloads), size + part.size
                 if together and (count > MAX_MESSAGES or size > MAX_BYTES):
                     break
                 together.append(self._waiting.popleft())
@@ -160,7 +166,10 @@ class Publisher:
         self._start()
 
     async def _send(self, together: list[_Waiting]) -> None:
-        request = _Request(topic=self._topic, messages=[message for part in together for message in part.messages])
+        request = _Request(topic=self._topic)
+        for part in together:
+            for payload in part.payloads:
+                request.messages.add(data=payload, attributes=part.attributes)
         error: Exception | None = None
         try:
             await self._publish(request, metadata=self._metadata)
@@ -189,16 +198,16 @@ class Publisher:
             _log.error("Pub/Sub does not take messages to %s: %s. Senders get 503", self._topic, type(error).__name__)
 
 
-def _cut(payloads: Sequence[bytes], attributes: Mapping[str, str]) -> list[tuple[list[Any], int]]:
-    """The messages in parts that fit into one request each, with their bytes."""
-    parts: list[tuple[list[Any], int]] = []
-    messages: list[Any] = []
+def _cut(payloads: Sequence[bytes]) -> list[tuple[Sequence[bytes], int]]:
+    """The payloads in parts that fit into one request each, with their bytes."""
+    parts: list[tuple[Sequence[bytes], int]] = []
+    some: list[bytes] = []
     size = 0
     for payload in payloads:
-        if messages and (len(messages) == MAX_MESSAGES or size + len(payload) > MAX_BYTES):
-            parts.append((messages, size))
-            messages, size = [], 0
-        messages.append(_Message(data=payload, attributes=attributes))
+        if some and (len(some) == MAX_MESSAGES or size + len(payload) > MAX_BYTES):
+            parts.append((some, size))
+            some, size = [], 0
+        some.append(payload)
         size += len(payload)
-    parts.append((messages, size))
+    parts.append((some, size))
     return parts

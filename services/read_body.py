@@ -7,7 +7,7 @@ from typing import Self
 from starlette.types import Receive
 
 from services.answers import RefusedError
-from services.limits import BODY_SECONDS, RETRY_SECONDS
+from services.limits import BODY_SECONDS, MESSAGE_BYTES, RETRY_SECONDS
 from services.read_head import Head
 
 # zlib's window size for a gzip header: https://docs.python.org/3/library/zlib.html#zlib.decompressobj
@@ -49,6 +49,10 @@ class Room:
         """Hold so many bytes more. Raises `RefusedError` (503) if there is no room for them."""
         self._pending.take(count)
         self.held += count
+
+    def take_messages(self, count: int, size: int) -> None:
+        """Hold so many messages of so many bytes together. Raises `RefusedError` (503)."""
+        self.take(size + count * MESSAGE_BYTES)
 
 
 def check_head(head: Head, most: int) -> None:

@@ -11,7 +11,7 @@ from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES
 from services.publish_messages import Publisher
 from services.read_body import check_head, read_body
 from services.read_head import read_head
-from services.split_calls import count_bytes, find_write_key, split_batch, split_call
+from services.split_calls import Admit, find_write_key, split_batch, split_call
 
 CALL_TYPES = {
     "identify": "identify",
@@ -81,12 +81,15 @@ class TakeCalls:
         connection = None if head.key is None else admit_sender(door, head.key)
         with door.pending.open_room() as room:
             body = await read_body(head, receive, most, room)
-            connection = connection or admit_sender(door, find_write_key(body))
+            sender = connection or admit_sender(door, find_write_key(body))
+
+            def admit(count: int, size: int) -> None:
+                door.admit_calls(sender, count)
+                room.take_messages(count, size)
+
             received_at = door.tell_time()
-            payloads = _split(body, kind, received_at)
-            door.admit_calls(connection, len(payloads))
-            room.take(count_bytes(payloads))
-            await self._calls.publish(payloads, door.attributes(connection, received_at))
+            payloads = _split(body, kind, received_at, admit)
+            await self._calls.publish(payloads, door.attributes(sender, received_at))
 
 
 def admit_sender(door: Door, key: str | None) -> Connection:
@@ -98,7 +101,7 @@ def admit_sender(door: Door, key: str | None) -> Connection:
     return connection
 
 
-def _split(body: bytes, kind: str, received_at: str) -> list[bytes]:
+def _split(body: bytes, kind: str, received_at: str, admit: Admit) -> list[bytes]:
     if kind in BATCHES:
-        return split_batch(body, received_at)
-    return split_call(body, CALL_TYPES[kind], received_at)
+        return split_batch(body, received_at, admit)
+    return split_call(body, CALL_TYPES[kind], received_at, admit)

@@ -22,7 +22,7 @@ from services.signatures.remember_signatures import SeenSignatures, Sight
 from services.signatures.segment import Coverage, check_segment_signature
 from services.signatures.sendgrid import SIGNATURE_HEADER, TIMESTAMP_HEADER, check_sendgrid_signature
 from services.signatures.verdicts import BadVerificationKeyError, ForgedError
-from services.split_calls import count_bytes, split_webhook
+from services.split_calls import split_webhook
 
 SENDERS = {
     "segment": ConnectionKind.SEGMENT,
@@ -83,7 +83,7 @@ class TakeWebhooks:
             proof = await self._prove(connection, request, body)
             if key is None and (proof is None or not proof.is_whole):
                 raise RefusedError(401, "no_valid_key", "Nothing proves who sends this: put the API key into the URL")
-            room.take(count_bytes(calls))
+            room.take_messages(len(calls), sum(map(len, calls)))
             return await self._take(connection, proof, calls, body if proof is None else proof.body)
 
     def _find_connection(self, request: Request, key: str | None, kind: ConnectionKind) -> Connection:

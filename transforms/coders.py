@@ -12,6 +12,7 @@ from schemas.calls import CallBlock, CallerBlock, DroppedRows
 from schemas.email_calls import EmailCallBlock
 from schemas.email_histories import PersonBlock
 from schemas.email_logs import LogBlock
+from schemas.email_outcomes import EmailOutcomeKey
 from schemas.identities import LinkBlock, Persons, PriorBlock
 from schemas.identity_facts import HomeBlock
 from schemas.messages import MessageBlock
@@ -109,5 +110,6 @@ def register_coders() -> None:
     for struct_type in _TRAVELLERS:
         registry.register_coder(struct_type, StructCoder)
     registry.register_coder(OutcomeKey, RowCoder)
+    registry.register_coder(EmailOutcomeKey, RowCoder)
     for block_type in _COMPRESSED:
         registry.register_coder(block_type, CompressedStructCoder)

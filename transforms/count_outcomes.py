@@ -1,4 +1,4 @@
-"""CountOutcomes: rows of `counts`, which add up to what came in."""
+"""CountOutcomes: rows of `counts` and `email_counts`, which add up to what came in."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindows
 
+from schemas.email_outcomes import EmailOutcomeKey
 from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import TableRows
@@ -20,16 +21,17 @@ class CountOutcomes(beam.PTransform):
     Rows are additive: several may stand for one minute (a late pane, a worker's share), and readers sum them.
     """
 
-    def __init__(self, window_seconds: int) -> None:
+    def __init__(self, window_seconds: int, table: str = "counts") -> None:
         super().__init__()
         self._window_seconds = window_seconds
+        self._table = table
 
     def expand(self, counts: PCollection) -> PCollection:
-        """Apply it to a PCollection of `tuple[OutcomeKey, int]`; gives `TableRows`."""
+        """Apply it to a PCollection of `tuple[OutcomeKey, int]`, or of `EmailOutcomeKey`s; gives `TableRows`."""
         if not counts.is_bounded:
             counts = counts | "WindowCounts" >> window_by_arrival(self._window_seconds)
         rows: PCollection = (
-            counts | "SumCounts" >> beam.CombinePerKey(sum) | "ShapeCount" >> beam.ParDo(_ShapeCountFn())
+            counts | "SumCounts" >> beam.CombinePerKey(sum) | "ShapeCount" >> beam.ParDo(_ShapeCountFn(self._table))
         )
         if not counts.is_bounded:
             rows = rows | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
@@ -51,5 +53,8 @@ class _CountDeadLetterFn(beam.DoFn):
 
 
 class _ShapeCountFn(beam.DoFn):
-    def process(self, counted: tuple[OutcomeKey, int]) -> Iterator[TableRows]:
-        yield TableRows("counts", [shape_count(*counted)])
+    def __init__(self, table: str) -> None:
+        self._table = table
+
+    def process(self, counted: tuple[OutcomeKey | EmailOutcomeKey, int]) -> Iterator[TableRows]:
+        yield TableRows(self._table, [shape_count(*counted, self._table)])

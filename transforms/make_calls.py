@@ -1,5 +1,6 @@
 """MakeCalls: email calls to JSON, ready to be sent."""
 
+import time
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -8,7 +9,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from schemas.calls import MAX_CALL_BYTES
-from schemas.email_calls import EmailCall, EmailCallBlock, EmailCallKind
+from schemas.email_calls import EmailCallBlock, EmailCallKind
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, Reason
 from transforms.logic.make_call import make_call
@@ -48,7 +49,7 @@ class _MakeCallFn(beam.DoFn):
         for call in block.calls:
             ready = make_call(call)
             if len(ready.payload) > MAX_CALL_BYTES:
-                letters.append(_bury(call, ready))
+                letters.append(_bury(ready))
                 continue
             made.calls.append(ready)
             kinds[call.kind] = kinds.get(call.kind, 0) + 1
@@ -65,13 +66,15 @@ def _counter_name(kind: EmailCallKind) -> str:
     return kind.value.lower().replace(" ", "_")
 
 
-def _bury(call: EmailCall, made: OutgoingCall) -> DeadLetter:
+def _bury(made: OutgoingCall) -> DeadLetter:
     return DeadLetter(
         made.payload,
         "MakeCalls",
         Reason.TOO_LARGE.value,
         f"the call has {len(made.payload):,} bytes; Segment takes {MAX_CALL_BYTES:,}",
-        call.line.arrived_at,
+        # Not the line's arrival: an identify has none, and a click may have waited long for its open.
+        time.time_ns() // 1000,
         made.workspace_id,
+        made.connection_id,
         message_id=made.message_id,
     )

@@ -44,6 +44,8 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["--input_files", "x"], "at least one output"),
         ([*GOOD, "--identity_subscription", SUBSCRIPTION], "give --identity_files with files"),
         ([*GOOD, "--output_topic", "events"], "--output_topic 'events' is not of the form projects/PROJECT/topics"),
+        ([*GOOD, "--output_dataset", "segment"], "--output_dataset: 'segment' is no PROJECT.DATASET"),
+        (["--input_files", "x", "--output_dataset", "my-project.segment"], "--output_dataset holds no calls"),
         ([*GOOD, "--dead_letter_topic", "t"], "--dead_letter_topic 't' is not of the form"),
         (["--input_subscription", "logs", "--output_topic", TOPIC], "--input_subscription 'logs' is not of the form"),
         ([*STREAM, "--identity_subscription", "i"], "--identity_subscription 'i' is not of the form"),
@@ -108,6 +110,15 @@ def test_a_pubsub_emulator_that_is_down_is_named(
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
 
     assert "127.0.0.1:1" in refuse(capsys, *STREAM)
+
+
+def test_a_bigquery_emulator_that_is_down_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, log: str, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "127.0.0.1:1")
+    argv = ["--input_files", log, "--output_dir", str(tmp_path / "out"), "--output_dataset", "my-project.segment"]
+
+    assert "127.0.0.1:1 (BIGQUERY_EMULATOR_HOST) cannot be asked" in refuse(capsys, *argv)
 
 
 def test_flags_become_settings_and_the_rest_is_beams() -> None:

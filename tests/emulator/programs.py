@@ -66,12 +66,14 @@ class Topic:
 
 
 @contextmanager
-def start_program(*flags: str, pipeline: str = "segment_to_bigquery") -> Iterator[subprocess.Popen[str]]:
-    """A pipeline in a process of its own, gone on exit."""
+def start_program(
+    *flags: str, pipeline: str = "segment_to_bigquery", module: str | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A pipeline, or what `module` is, in a process of its own, gone on exit."""
     # where tests run in the background of a shell, SIGINT is ignored, and a program inherits that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, "-m", f"pipelines.{pipeline}", *flags],
+        [sys.executable, "-m", module or f"pipelines.{pipeline}", *flags],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

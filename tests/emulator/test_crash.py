@@ -7,9 +7,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from google.cloud import bigquery
 
+from scripts.create_tables import create_tables
 from scripts.start_pubsub import RunningPubsub
-from tests.emulator.programs import Topic, line, start_program, wait_until
+from tests.emulator.programs import Topic, ask, line, start_program, wait_until
 from tests.misbehaving_segment import WRITE_KEY, MisbehavingSegment
 
 pytestmark = pytest.mark.slow
@@ -76,3 +78,26 @@ def test_email_logs_survive_a_kill_and_no_event_comes_under_a_second_id(
     assert len({call["properties"]["userId"] for call in firsts}) == PEOPLE
     assert len({call["messageId"] for call in firsts}) == PEOPLE
     assert len(set(segment.accepted_ids)) == calls
+
+
+def test_what_was_sent_and_not_yet_counted_is_counted_after_a_kill(
+    client: bigquery.Client, dataset: str, pubsub: RunningPubsub
+) -> None:
+    """Counts wait for the end of their window, and so long the messages are not acknowledged."""
+    create_tables(client, dataset)
+    logs, events = Topic("email-logs"), Topic("events")
+    flags = ["--input_subscription", logs.subscription, "--output_topic", events.topic, "--output_dataset", dataset]
+
+    def counted() -> set[str]:
+        return {event for (event,) in ask(client, dataset, "SELECT DISTINCT event FROM `{d}.email_counts`")}
+
+    with start_program(*flags, pipeline="email_logs_to_segment") as program:
+        logs.publish(log_line(1))
+        wait_until(program, lambda: bool(events.drain()))
+        logs.publish(log_line(2).replace(b"opened", b"bounced"))
+        wait_until(program, lambda: bool(events.drain()))  # so the first has been done with, but for its count
+        kill(program)
+
+    with start_program(*flags, pipeline="email_logs_to_segment") as program:
+        told = {"Email Opened", "Email Unique Opens", "Email Bounced"}
+        wait_until(program, lambda: counted() == told, patience_seconds=120)

@@ -3,16 +3,19 @@
 import gzip
 import json
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from google.cloud import bigquery
 
 from pipelines import segment_to_bigquery
 from pipelines.email_logs_to_segment import run
+from scripts.create_tables import create_tables
 from scripts.start_pubsub import RunningPubsub
-from tests.emulator.programs import Topic, start_program, wait_until
+from tests.emulator.programs import Topic, ask, start_program, wait_until
 from tests.misbehaving_segment import WRITE_KEY, Answer, MisbehavingSegment
 
 EMAIL = {"email": "Ann@Example.com", "email_id": "e1", "campaign_id": "c1", "campaign_run_id": "r1"}
@@ -185,7 +188,7 @@ def test_a_key_that_segment_refuses_stops_the_run_with_one_line(
 
     warning, said = capsys.readouterr().err.splitlines()
     assert ended.value.code == 1
-    assert "--dead_letter_topic or --output_dir keeps it" in warning
+    assert "--output_dataset, --dead_letter_topic or --output_dir keeps it" in warning
     assert segment.url in said
     assert not caplog.records
 
@@ -206,3 +209,128 @@ def test_files_to_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "delivered to Segment: 200" in said
     assert WRITE_KEY not in said
     assert segment.faults == []
+
+
+def email_counts(client: bigquery.Client, dataset: str) -> dict[tuple[Any, ...], int]:
+    sql = "SELECT event, outcome, reason, connection_id, SUM(count) FROM `{d}.email_counts` GROUP BY 1, 2, 3, 4"
+    return {tuple(about): count for *about, count in ask(client, dataset, sql)}
+
+
+def test_files_to_segment_with_the_books_in_bigquery(
+    client: bigquery.Client,
+    dataset: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SEGMENT_WRITE_KEY", WRITE_KEY)
+    create_tables(client, dataset)
+    lines = [json.dumps(SENDGRID).encode(), log("l1"), log("l1"), b"{", log("l2", "exploded")]
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+
+    with MisbehavingSegment(refuses=lambda call: call["event"] == "Email Opened") as segment:
+        flags = ["--input_files", str(tmp_path / "log.jsonl"), "--segment_endpoint", segment.url]
+        assert run([*flags, "--output_dataset", dataset]) == 0
+
+    assert email_counts(client, dataset) == {
+        ("Email Delivered", "sent", None, None): 1,
+        ("Link Clicked", "sent", None, None): 1,
+        ("Unique Link Click", "sent", None, None): 1,
+        ("Unique Link Click per Unique Open", "sent", None, None): 1,
+        ("Email Unique Opens", "sent", None, None): 1,
+        ("Email Opened", "failed", "refused_by_segment", None): 1,
+        ("opened", "duplicate", None, None): 1,
+        ("processed", "rejected", "event_not_reported", None): 1,
+        ("unknown", "rejected", "bad_request", None): 1,
+        ("unknown", "rejected", "unknown_event", None): 1,
+    }
+    letters = "SELECT step, reason, COUNT(*) FROM `{d}.dead_letters` GROUP BY 1, 2 ORDER BY 1, 2"
+    assert ask(client, dataset, letters) == [
+        ("ParseEmailLogs", "bad_request", 1),
+        ("ParseEmailLogs", "event_not_reported", 1),
+        ("ParseEmailLogs", "unknown_event", 1),
+        ("SendCalls", "refused_by_segment", 1),
+    ]
+    ((payload,),) = ask(client, dataset, "SELECT payload FROM `{d}.dead_letters` WHERE step = 'SendCalls'")
+    assert json.loads(payload)["event"] == "Email Opened"
+    said = capsys.readouterr().err
+    assert "only counted" not in said
+    assert f"BigQuery: {dataset}" in said
+
+
+@pytest.mark.slow
+def test_pubsub_to_pubsub_with_the_books_in_bigquery(
+    client: bigquery.Client, dataset: str, pubsub: RunningPubsub, tmp_path: Path
+) -> None:
+    create_tables(client, dataset)
+    (tmp_path / "updates.jsonl").write_bytes(update(user_id="u1") + b"\nnonsense\n")
+    logs, updates, events = Topic("logs"), Topic("updates"), Topic("events")
+    flags = ["--input_subscription", logs.subscription, "--identity_subscription", updates.subscription]
+    flags += ["--identity_files", str(tmp_path / "updates.jsonl")]
+    flags += ["--output_topic", events.topic, "--output_dataset", dataset, "--max_rejected_percent", "100"]
+    sent: list[dict[str, Any]] = []
+
+    def accounted() -> int:
+        return sum(email_counts(client, dataset).values())
+
+    with start_program(*flags, pipeline="email_logs_to_segment") as program:
+        wait_until(program, lambda: accounted() == 1)
+        logs.publish(log("l1", person_id="p1"), connection_id="c1")
+        logs.publish_all([log("l1", person_id="p1"), b"nonsense"], connection_id="c2")
+        updates.publish(b"nonsense")
+        wait_until(program, lambda: accounted() == 7)
+        logs.publish(log("l2", person_id="p1"), connection_id="c2")
+        wait_until(program, lambda: accounted() == 8)
+        sent += [json.loads(data) for data in events.drain()]
+
+    assert names(sent) == {"identify": 1, "Email Opened": 2, "Email Unique Opens": 1}
+    assert email_counts(client, dataset) == {
+        ("identify", "sent", None, "c1"): 1,
+        ("Email Opened", "sent", None, "c1"): 1,
+        ("Email Unique Opens", "sent", None, "c1"): 1,
+        ("Email Opened", "sent", None, "c2"): 1,
+        ("opened", "duplicate", None, "c2"): 1,
+        ("unknown", "rejected", "bad_request", "c2"): 1,
+        ("identity_update", "rejected", "bad_request", None): 2,
+    }
+    letters = "SELECT step, connection_id, payload, part, parts FROM `{d}.dead_letters` ORDER BY 1, 2"
+    assert ask(client, dataset, letters) == [
+        ("ParseEmailLogs", "c2", b"nonsense", 1, 1),
+        ("ParseIdentityUpdates", None, b"nonsense", 1, 1),
+        ("ParseIdentityUpdates", None, b"nonsense", 1, 1),
+    ]
+    ((earliest, latest),) = ask(client, dataset, "SELECT MIN(window_start), MAX(window_start) FROM `{d}.email_counts`")
+    assert latest - earliest <= timedelta(minutes=3)
+
+
+def test_tables_that_are_not_there_are_one_line(
+    client: bigquery.Client, dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.jsonl").write_bytes(log("l1"))
+    flags = ["--input_files", str(tmp_path / "log.jsonl"), "--output_dir", str(tmp_path / "out")]
+
+    with pytest.raises(SystemExit) as ended:
+        run([*flags, "--output_dataset", dataset])
+
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"run scripts/create_tables --dataset {dataset}" in said
+
+
+def test_a_table_of_before_is_one_line(
+    client: bigquery.Client, dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_tables(client, dataset)
+    client.delete_table(f"{dataset}.email_counts")
+    client.create_table(
+        bigquery.Table(f"{dataset}.email_counts", schema=[bigquery.SchemaField("window_start", "TIMESTAMP")])
+    )
+    (tmp_path / "log.jsonl").write_bytes(log("l1"))
+    flags = ["--input_files", str(tmp_path / "log.jsonl"), "--output_dir", str(tmp_path / "out")]
+
+    with pytest.raises(SystemExit) as ended:
+        run([*flags, "--output_dataset", dataset])
+
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{dataset}.email_counts lacks the column workspace_id" in said

@@ -100,6 +100,56 @@ def test_a_bad_dataset_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
+def email_letters(client: bigquery.Client, letters: str) -> str:
+    """The same dataset, and what email_logs_to_segment rejected."""
+    rejected = [
+        DeadLetter(b"log 1", "ParseEmailLogs", "unknown_event", "", NOW, "w1", "c1", attributes={"source": "web"}),
+        DeadLetter(LARGE + b"2", "ParseEmailLogs", "bad_request", "", NOW, "w1", "c1"),
+        DeadLetter(b"update", "ParseIdentityUpdates", "bad_request", "", NOW, "w1"),
+        DeadLetter(LARGE * 200, "MakeCalls", "too_large", "", NOW, "w1", "c1"),
+        DeadLetter(b"{}", "SendCalls", "refused_by_segment", "HTTP 400", NOW, "w1", "c1"),
+    ]
+    rows = bigquery_rows(
+        "dead_letters", [row for letter in rejected for row in shape_dead_letter(letter, "1")], "STREAMING_INSERTS"
+    )
+    for row in rows:
+        assert not client.insert_rows_json(f"{letters}.dead_letters", [row])
+    return letters
+
+
+def test_what_the_email_pipeline_rejected_is_no_call_and_is_left_out(
+    subscriber: pubsub_v1.SubscriberClient, email_letters: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--dataset", email_letters, "--topic", TOPIC]) == 0
+
+    assert pulled(subscriber).keys() == {b"{", LARGE}
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert "5 dead letters of email_logs_to_segment left out" in first
+    assert "1 MakeCalls, 2 ParseEmailLogs, 1 ParseIdentityUpdates, 1 SendCalls" in first
+    assert "--step" in first
+
+
+def test_a_dry_run_says_what_is_left_out_as_well(email_letters: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dataset", email_letters, "--topic", TOPIC, "--dry_run", "--reason", "bad_request"]) == 0
+
+    left_out, chosen, total = capsys.readouterr().out.splitlines()
+    assert "2 dead letters of email_logs_to_segment left out" in left_out
+    assert chosen.split() == ["1", "bad_request"]
+    assert total.strip() == "1 dead letters would be sent"
+
+
+def test_what_the_email_pipeline_rejected_goes_to_its_topic_when_its_step_is_named(
+    subscriber: pubsub_v1.SubscriberClient, email_letters: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--dataset", email_letters, "--topic", TOPIC, "--step", "ParseEmailLogs"]) == 0
+
+    sent_again = pulled(subscriber)
+    assert sent_again.keys() == {b"log 1", LARGE + b"2"}
+    assert sent_again[b"log 1"].items() >= {"workspace_id": "w1", "connection_id": "c1", "source": "web"}.items()
+    assert "left out" not in capsys.readouterr().out
+
+
+@pytest.fixture
 def files(tmp_path: Path) -> str:
     """Dead letters as email_logs_to_segment writes them."""
     rejected = [

@@ -37,6 +37,8 @@ def is_held(payload: bytes, **attributes: Any) -> bool:
         b'{"anonymousId":"\\u00c4-1"}',
         b'{"x":" ANN@X.IO\\n"}',
         b'{"x":"ann+B@x.io"}',
+        b'{"to":["Ann B. <Ann@x.io> "]}',
+        b'{"Message":"{\\"mail\\":{\\"destination\\":[\\"Ann <ann@x.io>\\"]}}"}',
         b'{"row":"{\\"traits\\":{\\"email\\":\\"ann@x.io\\"}}"}',
         b'{"identifier":"u1","context":"{}"}',
         b'{"userId":NaN,"anonymousId":"u1"}',

@@ -11,12 +11,29 @@ from schemas.calls import SegmentCall
 from schemas.messages import Message
 from services.answers import RefusedError
 from services.limits import MAX_BATCH_CALLS, MAX_SHARED_BYTES, MAX_WEBHOOK_CALLS
-from services.split_calls import count_bytes, find_write_key, split_batch, split_call, split_webhook
+from services.split_calls import find_write_key, split_webhook
+from services.split_calls import split_batch as split_admitted_batch
+from services.split_calls import split_call as split_admitted_call
 from tests.factories import NOW, SECOND, line_of, sent
 from tests.strategies import BROKEN_TEXTS, ODD_TEXTS, json_values
 from transforms.logic.parse_call import parse_call
 
 RECEIVED_AT = "2026-01-01T00:00:00.000Z"  # NOW
+
+
+def split_batch(body: bytes, received_at: str) -> list[bytes]:
+    """What is announced is what comes, but for what the collector adds to a call."""
+    announced: list[tuple[int, int]] = []
+    payloads = split_admitted_batch(body, received_at, lambda *about: announced.append(about))
+    ((count, size),) = announced
+    assert len(payloads) == count
+    assert sum(map(len, payloads)) <= size + 150 * count
+    return payloads
+
+
+def split_call(body: bytes, call_type: str, received_at: str) -> list[bytes]:
+    return split_admitted_call(body, call_type, received_at, lambda count, size: None)
+
 
 odd_texts = st.sampled_from((*ODD_TEXTS, *BROKEN_TEXTS)) | json_values.map(json.dumps)
 names = st.sampled_from(
@@ -43,9 +60,7 @@ def test_any_body_is_split_or_refused(body: bytes) -> None:
     find_write_key(body)
     for split in (lambda: split_call(body, "track", RECEIVED_AT), lambda: split_batch(body, RECEIVED_AT)):
         with suppress(RefusedError):
-            payloads = split()
-            assert payloads
-            assert count_bytes(payloads) > sum(map(len, payloads))
+            assert split()
     with suppress(RefusedError):
         assert split_webhook(body)
 
@@ -57,7 +72,7 @@ def test_names_that_are_no_text_are_refused_or_the_pipelines_to_judge(body: byte
 
 # What each payload has to be, slowly
 
-calls = st.fixed_dictionaries(
+calls: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"userId": st.just("u1")},
     optional={
         "messageId": st.sampled_from(("m1", None, "", 5)),
@@ -71,7 +86,7 @@ calls = st.fixed_dictionaries(
         "receivedAt": st.just("1999-01-01T00:00:00Z"),
     },
 )
-batches = st.fixed_dictionaries(
+batches: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"batch": st.lists(calls, min_size=1, max_size=4)},
     optional={
         "sentAt": st.sampled_from(("2025-12-31T23:59:00Z", None)),
@@ -129,6 +144,15 @@ def test_a_single_call_has_the_type_of_its_path(call: dict[str, Any]) -> None:
     (payload,) = split_call(json.dumps(call).encode(), "screen", RECEIVED_AT)
 
     assert same_but_for_made_up_ids(payload, {**expect(call, {}), "type": "screen"})
+
+
+def test_a_batch_that_is_not_admitted_is_not_split() -> None:
+    def refuse(count: int, size: int) -> None:
+        assert count == 2
+        raise RefusedError(429, "too_fast", "", 1)
+
+    with pytest.raises(RefusedError, match=r"^429 "):
+        split_admitted_batch(b'{"batch":[{},{}]}', RECEIVED_AT, refuse)
 
 
 def test_made_up_ids_differ() -> None:

@@ -73,15 +73,21 @@ def set_persons(lines: Iterable[LogLine], persons: dict[Address, str]) -> None:
         line.person_id = persons.get((line.workspace_id, line.email)) or own_person(line)
 
 
-def drop_repeated_lines(lines: Sequence[LogLine]) -> tuple[list[LogLine], int]:
-    """The lines, each once, and how many were repeats."""
+def drop_repeated_lines(lines: Sequence[LogLine]) -> tuple[list[LogLine], list[LogLine]]:
+    """The lines, each once, and the repeats."""
     kept: dict[tuple[str, str, str], LogLine] = {}
+    repeats = []
     for line in lines:
         key = line.workspace_id, line.log_id, line.email
-        same = kept.setdefault(key, line)
-        if same is not line and _copy_order(line) < _copy_order(same):
+        same = kept.get(key)
+        if same is None:
             kept[key] = line
-    return list(kept.values()), len(lines) - len(kept)
+        elif _copy_order(line) < _copy_order(same):
+            kept[key] = line
+            repeats.append(same)
+        else:
+            repeats.append(line)
+    return list(kept.values()), repeats
 
 
 def _happening_order(line: LogLine) -> tuple[int, str, str, int]:
@@ -97,7 +103,8 @@ class FoundRecipients(NamedTuple):
     """What a block of lines and updates comes to."""
 
     block: PersonBlock
-    repeats: int
+    repeats: list[LogLine]
+    """Lines that have come before."""
 
 
 class _KnownIdentifier(msgspec.Struct, array_like=True, gc=False):
@@ -164,10 +171,10 @@ class AddressBook:
         for update in sorted(block.updates, key=lambda one: one.version):
             self._learn(update, found, record)
         new: dict[Address, _History] = {}
-        repeats = 0
+        repeats = []
         for line in sorted(block.lines, key=_happening_order):
             if not self._seen.note(repeat_fact(line), line.arrived_at):
-                repeats += 1
+                repeats.append(line)
                 continue
             known = self._known.get(line_node(line))
             line.person_id = (known.person_id if known else None) or own_person(line)

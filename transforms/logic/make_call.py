@@ -90,7 +90,7 @@ def make_call(call: EmailCall) -> OutgoingCall:
         line.person_id if call.user_id is None or kind == _IDENTIFY else None,
     )
     _FILL.get(kind, _fill_track)(made, call)
-    return OutgoingCall(line.workspace_id, message_id, _ENCODER.encode(made))
+    return OutgoingCall(line.workspace_id, message_id, _ENCODER.encode(made), kind, line.connection_id)
 
 
 def derive_message_id(call: EmailCall) -> str:

@@ -150,7 +150,7 @@ class PersonHistories:
             person.email = line.email
             self._touch(person)
         if user_id is not None:
-            self._identify(person, user_id, line.email, line.at, calls)
+            self._identify(person, user_id, line.email, line.at, calls, line.connection_id)
         if line.account_id is not None and self._say(line.workspace_id, person.person_id, group_fact(line)):
             calls.append(EmailCall(_GROUP, line, user_id, line.at))
         if line.is_machine or line.event not in _ENGAGEMENTS:
@@ -221,8 +221,19 @@ class PersonHistories:
         if person.user_id is not None and person.email is not None:
             self._identify(person, person.user_id, person.email, at, calls)
 
-    def _identify(self, person: _Person, user_id: str, email: str, at: int, calls: list[EmailCall]) -> None:
-        """Once: this person by this user_id; by the person's own one also the persons that it was, unless known."""
+    def _identify(
+        self,
+        person: _Person,
+        user_id: str,
+        email: str,
+        at: int,
+        calls: list[EmailCall],
+        connection_id: str | None = None,
+    ) -> None:
+        """Once: this person by this user_id; by the person's own one also the persons that it was, unless known.
+
+        `connection_id`: of the line that it takes to know, if it takes one.
+        """
         workspace_id, person_id = person.workspace_id, person.person_id
         if self._identified.get((workspace_id, person_id)) == user_id:
             return
@@ -236,7 +247,7 @@ class PersonHistories:
             if self._say(workspace_id, whom, fact):
                 self._say(workspace_id, whom, IDENTIFIED)
                 self._say(workspace_id, whom, identified)
-                about = LogLine(workspace_id, "", "", at, at, email, person_id=whom)
+                about = LogLine(workspace_id, "", "", at, at, email, person_id=whom, connection_id=connection_id)
                 calls.append(EmailCall(_IDENTIFY, about, user_id, at))
 
     def _take_over(self, history: MovedHistory, calls: list[EmailCall]) -> None:

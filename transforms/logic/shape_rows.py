@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.calls import CallType, SegmentCall
+from schemas.email_outcomes import EmailOutcomeKey
 from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter
 from schemas.rows import Row, make_row
@@ -123,14 +124,14 @@ def shape_dead_letter(letter: DeadLetter, pipeline_version: str) -> list[Row]:
     ]
 
 
-def shape_count(key: OutcomeKey, count: int) -> Row:
-    """A row of `counts`."""
+def shape_count(key: OutcomeKey | EmailOutcomeKey, count: int, table: str = "counts") -> Row:
+    """A row of `counts`, or of `email_counts`."""
     values = key._asdict() | {
         "connection_id": key.connection_id or None,
         "reason": key.reason or None,
         "count": count,
     }
-    return make_row("counts", values)
+    return make_row(table, values)
 
 
 def _shape_membership(call: SegmentCall) -> Row | None:

@@ -72,7 +72,7 @@ def read_amazon_ses_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterat
 
     SES gives no ids: SNS has one for each message, which a redelivery repeats.
     """
-    fields, envelope = _unwrap(fields)
+    fields, envelope = unwrap_event(fields)
     name_field = "eventType" if fields.get("eventType") is not None else "notificationType"
     name = read_event_name(fields.get(name_field), name_field)
     if name in NOT_REPORTED:
@@ -118,7 +118,7 @@ def read_amazon_ses_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterat
         raise verdict
 
 
-def _unwrap(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], _Envelope]:
+def unwrap_event(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], _Envelope]:
     """The event, and what the envelope of SNS says of it."""
     if fields.get("eventType") is not None or fields.get("notificationType") is not None:
         return fields, _Envelope(None, None)

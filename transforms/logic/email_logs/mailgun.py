@@ -64,7 +64,7 @@ def read_mailgun_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[
     Mailgun's ids are unique within a day, so that the time belongs to the log_id. They count before the token of the
     signature, because a webhook that is sent again may be signed anew.
     """
-    event, token = _unwrap(fields)
+    event, token = unwrap_event(fields)
     what = _judge_event(event)
     headers = read_object(read_object(event.get("message")).get("headers"))
     client = read_object(event.get("client-info"))
@@ -91,7 +91,7 @@ def read_mailgun_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[
     )
 
 
-def _unwrap(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
+def unwrap_event(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
     """The event, and the token that Mailgun made for its delivery."""
     event = fields.get("event-data")
     if event is None:

@@ -103,7 +103,7 @@ def read_own_line(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[LogLi
 
 def _shape_own_line(line: _OwnLine, arrival: Arrival, log_id: str, email: str, at: int | None) -> LogLine:
     if line.workspace_id is not None and not arrival.is_workspace_stated:
-        arrival = Arrival(line.workspace_id, False, arrival.arrived_at)
+        arrival = Arrival(line.workspace_id, False, arrival.arrived_at, arrival.connection_id)
     known = line.machine_open if line.event == _OPENED else line.bot_click if line.event == _CLICKED else None
     return make_line(
         arrival,

@@ -63,7 +63,9 @@ def parse_email_logs(
     rejected: list[RejectedLog] = []
     payload, attributes, published_at = message
     stated = attributes.get("workspace_id")
-    arrival = Arrival(stated or default_workspace_id, bool(stated), read_at if published_at is None else published_at)
+    arrived_at = read_at if published_at is None else published_at
+    connection_id = attributes.get("connection_id") or None
+    arrival = Arrival(stated or default_workspace_id, bool(stated), arrived_at, connection_id)
     try:
         if len(payload) > max_log_bytes:
             raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a message may have {max_log_bytes:,}")

@@ -43,6 +43,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     """Whether the message's attribute says so. It then counts more than the line: the collector sets it from the key
     that the sender has proved to own."""
     arrived_at: int
+    connection_id: str | None = None
 
 
 class SenderFields(msgspec.Struct, gc=False):
@@ -204,6 +205,7 @@ def make_line(
         is_machine,
         sender.account_id,
         sender.account_name,
+        arrival.connection_id,
     )
 
 
