@@ -168,6 +168,7 @@ def _configure(settings: CollectorSettings, connections: KnownConnections) -> uv
         ws="none",
         access_log=False,  # a line a request, with its address, is neither affordable nor anybody's business
         log_config=None,
+        log_level="warning",
         server_header=False,
         proxy_headers=False,  # nobody asks for addresses
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
