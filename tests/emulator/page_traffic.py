@@ -13,8 +13,6 @@ from tests.factories import DAY, HOUR, MINUTE
 
 NASTY = "<script>alert(1)</script>'; DROP TABLE counts; --"
 
-_EMAIL_COUNTS = ["window_start", "workspace_id", "connection_id", "event", "outcome", "reason"]
-
 
 def counted(
     at: int,
@@ -89,14 +87,6 @@ def emails(now: int) -> list[dict[str, Any]]:
     return [{"event" if name == "type" else name: value for name, value in row.items()} for row in rows]
 
 
-def create_email_counts(client: bigquery.Client, dataset: str) -> None:
-    """The table, where `create_tables` has not made it."""
-    types = {"window_start": "TIMESTAMP"}
-    fields = [bigquery.SchemaField(name, types.get(name, "STRING")) for name in _EMAIL_COUNTS]
-    table = bigquery.Table(f"{dataset}.email_counts", [*fields, bigquery.SchemaField("count", "INTEGER")])
-    client.create_table(table, exists_ok=True)
-
-
 def insert(client: bigquery.Client, table: str, rows: Sequence[dict[str, Any]]) -> None:
     assert client.insert_rows_json(table, rows) == []
 
@@ -104,7 +94,6 @@ def insert(client: bigquery.Client, table: str, rows: Sequence[dict[str, Any]]) 
 def fill(client: bigquery.Client, dataset: str, now: int) -> None:
     """All of it."""
     create_tables(client, dataset)
-    create_email_counts(client, dataset)
     insert(client, f"{dataset}.counts", week(now))
     insert(client, f"{dataset}.email_counts", emails(now))
     payload = b'{"type": "identify", "userId": "u1", "traits": {"phone": "+49 170 1234567"}}'

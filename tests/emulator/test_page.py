@@ -19,7 +19,7 @@ from services.page.read_statistics import MAX_SAMPLE_BYTES, BigqueryStatistics, 
 from services.page.say_times import say_iso
 from services.secret_store import FolderStore
 from tests.emulator.conftest import PROJECT
-from tests.emulator.page_traffic import NASTY, counted, create_email_counts, emails, fill, insert, rejected, week
+from tests.emulator.page_traffic import NASTY, counted, emails, fill, insert, rejected, week
 from tests.factories import DAY, HOUR, MINUTE, NOW
 from tests.unit.page_parts import TOKEN, Browser, build_parts
 
@@ -149,7 +149,6 @@ def test_the_newest_rejected_message_of_each_reason_is_the_sample(statistics: Bi
 
 def test_answers_are_kept_for_ten_seconds(client: bigquery.Client, dataset: str) -> None:
     create_tables(client, dataset)
-    create_email_counts(client, dataset)
     now = 0.0
     statistics = BigqueryStatistics(client, dataset, clock=lambda: now)
     assert statistics.read_detail("c1", Period.HOUR, NOON).facts == []
