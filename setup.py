@@ -44,7 +44,6 @@ setup(
             "itsdangerous>=2.2",
             "jinja2>=3.1",
             "orjson>=3.13",
-            "pygal>=3.1",
             "python-multipart>=0.0.34",
             "starlette>=1.10",
             "uvicorn>=0.54",

@@ -85,9 +85,12 @@ def _serve(rest_port: str, grpc_port: str) -> None:
     import duckdb_extensions
     from bqemulator.cli import main as run_bqemulator
 
+    from scripts.ask_duckdb_alone import ask_duckdb_alone
+
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     # DuckDB's spatial extension, without which bqemulator does not start, from PyPI instead of from DuckDB's site.
     duckdb_extensions.import_extension("spatial")
+    ask_duckdb_alone()
     run_bqemulator(
         ["start", "--ephemeral", "--rest-port", rest_port, "--grpc-port", grpc_port, "--log-level", "warning"]
     )

@@ -94,10 +94,9 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
     import uvicorn
     from google.auth.exceptions import GoogleAuthError
 
-    from pipelines.clients import bigquery_client, is_bigquery_emulated
+    from pipelines.clients import bigquery_client
     from services.connection_store import ConnectionStore
     from services.page.app import build_page
-    from services.page.ask_emulator import ask_one_by_one
     from services.page.hold_keys import HeldKeys
     from services.page.parts import Parts
     from services.page.read_statistics import BigqueryStatistics
@@ -109,8 +108,6 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
         secrets = open_secret_store(flags.secrets)
     except (GoogleAuthError, SecretStoreError) as error:
         raise SettingsError(f"no access to Google Cloud: {' '.join(str(error).split())}") from None
-    if is_bigquery_emulated():
-        ask_one_by_one(client)
     parts = Parts(
         store=ConnectionStore(client, flags.dataset),
         statistics=BigqueryStatistics(client, flags.dataset),

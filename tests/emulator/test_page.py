@@ -13,7 +13,6 @@ from services.connection_store import ConnectionStore
 from services.manage_connections import create_connection
 from services.page import read_statistics
 from services.page.app import build_page
-from services.page.ask_emulator import ask_one_by_one
 from services.page.fold_traffic import Period, add_up, count_reasons
 from services.page.read_statistics import MAX_SAMPLE_BYTES, BigqueryStatistics, StatisticsError
 from services.page.say_times import say_iso
@@ -39,7 +38,6 @@ def sum_of(rows: list[dict[str, object]], since: int, **wanted: object) -> int:
 @pytest.fixture
 def statistics(client: bigquery.Client, dataset: str) -> BigqueryStatistics:
     fill(client, dataset, NOON)
-    ask_one_by_one(client)
     return BigqueryStatistics(client, dataset)
 
 

@@ -1,0 +1,50 @@
+"""What bqemulator 1.4.0 lacks: its threads share one connection to DuckDB, and take each other's rows.
+
+A statement's result belongs to the connection until it is read: a thread that lists rows, and another that runs a query
+between its statement and its reading, each get what the other asked for.
+"""
+
+import threading
+from typing import Any
+
+from bqemulator.storage.engine import DuckDBEngine
+
+
+class _Rows:
+    """A result that has been read."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self._rows = rows
+
+    def fetchall(self) -> list[Any]:
+        """As DuckDB's."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def fetchone(self) -> Any:
+        """As DuckDB's."""
+        return self._rows.pop(0) if self._rows else None
+
+
+def ask_duckdb_alone() -> None:
+    """Let each thread of this process run and read a statement while the others wait."""
+    lock = threading.RLock()
+    reading = threading.local()
+    execute, fetch_arrow = DuckDBEngine.execute, DuckDBEngine.fetch_arrow
+
+    def execute_alone(self: Any, sql: str, parameters: list[Any] | None = None) -> Any:
+        with lock:
+            result = execute(self, sql, parameters)
+            # `fetch_arrow` reads the result itself, and holds the lock until it has.
+            return result if getattr(reading, "is_arrow", False) else _Rows(result.fetchall())
+
+    def fetch_arrow_alone(self: Any, sql: str, parameters: list[Any] | None = None) -> Any:
+        with lock:
+            reading.is_arrow = True
+            try:
+                return fetch_arrow(self, sql, parameters)
+            finally:
+                reading.is_arrow = False
+
+    DuckDBEngine.execute = execute_alone  # type: ignore[method-assign]
+    DuckDBEngine.fetch_arrow = fetch_arrow_alone  # type: ignore[method-assign]

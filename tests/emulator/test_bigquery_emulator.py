@@ -1,0 +1,41 @@
+"""Our changes to bqemulator."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from google.cloud import bigquery
+
+from pipelines.clients import bigquery_client
+from scripts.create_tables import create_tables
+from tests.emulator.conftest import PROJECT
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 150
+
+
+def test_who_lists_rows_and_who_queries_get_their_own(client: bigquery.Client, dataset: str) -> None:
+    create_tables(client, dataset)
+    table = f"{dataset}.connection_changes"
+    rows = [{"changed_at": "2026-01-01", "connection_id": f"c{n}", "change": "set", "name": "n"} for n in range(20)]
+    assert client.insert_rows_json(table, rows) == []
+    schema = client.get_table(table)
+
+    def list_names(_: int) -> list[str]:
+        return [row["connection_id"] for row in client.list_rows(schema)]
+
+    def query_numbers(number: int) -> list[int]:
+        with_its_own = bigquery_client(PROJECT)
+        try:
+            return [
+                row[0] for row in with_its_own.query_and_wait(f"SELECT n FROM UNNEST([{number}, 7]) AS n ORDER BY n")
+            ]
+        finally:
+            with_its_own.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        listed = [threads.submit(list_names, number) for number in range(ROUNDS)]
+        queried = [threads.submit(query_numbers, number) for number in range(ROUNDS)]
+
+    assert {tuple(sorted(each.result())) for each in listed} == {tuple(sorted(row["connection_id"] for row in rows))}
+    assert [each.result() for each in queried] == [sorted((number, 7)) for number in range(ROUNDS)]
