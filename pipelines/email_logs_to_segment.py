@@ -36,7 +36,7 @@ from pipelines.write_calls import (
 from pipelines.write_dead_letters import PublishDeadLetters
 from pipelines.write_lines import complete_lines
 from schemas.email_outcomes import EmailOutcome
-from schemas.tables import EMAIL_LEDGER_TABLES
+from schemas.tables import EMAIL_TABLES
 from transforms.count_email_outcomes import CountDelivered, CountEmailLetters, CountRepeats
 from transforms.count_outcomes import CountOutcomes
 from transforms.find_recipients import FindRecipients, SplitRepeats
@@ -175,7 +175,7 @@ def write_ledgers(dead_letters: PCollection, counts: PCollection, dataset: str) 
         dead_letters | "ShapeDeadLetters" >> ShapeDeadLetters(pipeline_version()),
         counts | "CountOutcomes" >> CountOutcomes(COUNTS_WINDOW_SECONDS, "email_counts"),
     ) | "FlattenLedgers" >> beam.Flatten()
-    refused = ledgers | "WriteLedgers" >> WriteBigQuery(dataset, EMAIL_LEDGER_TABLES, "STREAMING_INSERTS")
+    refused = ledgers | "WriteLedgers" >> WriteBigQuery(dataset, EMAIL_TABLES, "STREAMING_INSERTS")
     if refused is not None:
         _ = refused.dead_letters | "FailIfRefused" >> FailIfRefused()
 

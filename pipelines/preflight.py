@@ -17,7 +17,7 @@ from pipelines.write_identity_updates import FOLDER
 from pipelines.write_key import SECRET_FLAG
 from pipelines.write_lines import has_lines
 from pipelines.write_parquet import has_parquet_files
-from schemas.tables import EMAIL_LEDGER_TABLES, TABLES, load_table
+from schemas.tables import CALLS_TABLES, EMAIL_TABLES, load_table
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -39,7 +39,7 @@ def check_world(settings: Settings) -> None:
     if settings.warehouse_persons is not None:
         _check_persons(settings.warehouse_persons)
     if settings.output_dataset is not None:
-        tables = {name: load_table(name).columns for name in TABLES}
+        tables = {name: load_table(name).columns for name in CALLS_TABLES}
         _check_dataset(settings.output_dataset, tables | {VIEW: VIEW_COLUMNS})
 
 
@@ -68,7 +68,7 @@ def check_email_world(settings: EmailSettings, local: bool) -> None:
         if topic is not None:
             _check_topic(flag, topic)
     if settings.output_dataset is not None:
-        _check_dataset(settings.output_dataset, {name: load_table(name).columns for name in EMAIL_LEDGER_TABLES})
+        _check_dataset(settings.output_dataset, {name: load_table(name).columns for name in EMAIL_TABLES})
     if settings.segment_endpoint is not None:
         if settings.segment_write_key_secret is None and not local:
             raise UsageError(f"workers elsewhere need {SECRET_FLAG}: they do not have this environment's write key")
@@ -127,7 +127,7 @@ def _ask_columns(flag: str, table: str) -> list[str]:
 def _refuse_used(output_dir: str) -> None:
     try:
         is_used = has_lines(output_dir, FOLDER) or any(
-            has_parquet_files(FileSystems.join(output_dir, table)) for table in TABLES
+            has_parquet_files(FileSystems.join(output_dir, table)) for table in CALLS_TABLES
         )
     except Exception as error:
         raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None

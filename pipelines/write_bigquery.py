@@ -18,7 +18,7 @@ from pipelines.usage import UsageError
 from schemas.outcomes import Outcome, OutcomeKey, outcome_key
 from schemas.rejections import DeadLetter, Reason
 from schemas.rows import Row, TableRows
-from schemas.tables import EMAIL_TABLES, SCRIPTS_TABLES, TABLES, beam_schema, load_table
+from schemas.tables import CALLS_TABLES, beam_schema, load_table
 from transforms.logic.decode_json import decode_object
 from transforms.logic.read_timestamps import format_timestamp
 from transforms.logic.shape_rows import FACT_TABLES
@@ -27,7 +27,7 @@ from transforms.several_outputs import gives_several
 LEDGER_TABLES = ("dead_letters", "counts")
 """What the books are kept in. Rows that the other tables refuse end here, so these are written last."""
 
-DATA_TABLES = tuple(table for table in TABLES if table not in LEDGER_TABLES + SCRIPTS_TABLES + EMAIL_TABLES)
+DATA_TABLES = tuple(table for table in CALLS_TABLES if table not in LEDGER_TABLES)
 
 # How often a streaming job flushes; STREAMING_INSERTS flush with each bundle. Load jobs: 1,500 a table and day at most
 # (https://cloud.google.com/bigquery/quotas#load_jobs), one in 5 minutes leaves room for retries.

@@ -14,7 +14,7 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.rows import Row, TableRows
-from schemas.tables import EMAIL_TABLES, SCRIPTS_TABLES, TABLES, arrow_schema, load_table
+from schemas.tables import CALLS_TABLES, arrow_schema, load_table
 from transforms.several_outputs import takes_several
 
 # Rows that are gathered for one row group: as Python values they take ten times what they take in the file.
@@ -95,7 +95,7 @@ def write_parquet_file(path: str, table: pa.Table) -> None:
 
 def complete_folders(output_dir: str) -> None:
     """Give each of the pipeline's tables that got no rows an empty file, so that every one can be read."""
-    for table in (table for table in TABLES if table not in SCRIPTS_TABLES + EMAIL_TABLES):
+    for table in CALLS_TABLES:
         folder = FileSystems.join(output_dir, table)
         if not has_parquet_files(folder):
             make_folder(folder)

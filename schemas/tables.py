@@ -29,14 +29,13 @@ TABLES: tuple[str, ...] = (
 )
 """Every table's name; each has a file `tables/NAME.json`."""
 
-SCRIPTS_TABLES: tuple[str, ...] = ("erasures", "connection_changes")
-"""Tables that only scripts and services write: the pipelines have no rows for them."""
+CALLS_TABLES: tuple[str, ...] = tuple(
+    name for name in TABLES if name not in ("erasures", "email_counts", "connection_changes")
+)
+"""What segment_to_bigquery writes; of the others it has no rows."""
 
-EMAIL_TABLES: tuple[str, ...] = ("email_counts",)
-"""Tables that email_logs_to_segment alone writes: segment_to_bigquery has no rows for them."""
-
-EMAIL_LEDGER_TABLES: tuple[str, ...] = ("dead_letters", *EMAIL_TABLES)
-"""All that email_logs_to_segment writes."""
+EMAIL_TABLES: tuple[str, ...] = ("dead_letters", "email_counts")
+"""What email_logs_to_segment writes."""
 
 VIEWS: tuple[str, ...] = (
     "connections",

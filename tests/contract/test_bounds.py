@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compare_bounded, compare_emails
+from benchmarks import compare_bounded, compare_emails, measure_collector
 from benchmarks.report_costs import PIPELINE, PLAIN_LOOP
 
 BOUNDS = Path(compare_bounded.__file__).with_name("bounds.toml")
@@ -48,3 +48,19 @@ def test_pipeline_costs_no_more_than_it_did(
         f"{name}, {lines:,} lines: the pipeline took {told} times the CPU time "
         f"of the plain loop; the bound is {most}. If that is what it must cost, store another as {BOUNDS.name} says"
     )
+
+
+@pytest.mark.slow
+def test_the_collector_costs_a_fraction_of_one_by_the_docs(tmp_path: Path) -> None:
+    bound = tomllib.loads(BOUNDS.read_text())["measure_collector"]
+    report, least = tmp_path / "runs.json", bound["least_times_by_the_docs"]
+    flags = ["--rounds", "1", "--seconds", str(bound["seconds"]), "--only", "collector", "waiting", "--embedded"]
+
+    ratios: list[float] = []
+    while not ratios or (max(ratios) < least and len(ratios) < TRIES):
+        assert measure_collector.main([*flags, "--json", str(report)]) == 0
+        runs = json.loads(report.read_bytes())
+        ratios.append(runs["waiting"][0]["server_cpu_us"] / runs["collector"][0]["server_cpu_us"])
+
+    told = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+    assert max(ratios) >= least, f"a request cost one by the docs only {told} times as much; the bound is {least}"
