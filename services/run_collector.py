@@ -118,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}")
     with listening:
-        _log.info("Taking calls and webhooks at http://%s:%d", settings.host, listening.getsockname()[1])
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        _log.info("Taking calls and webhooks at http://%s:%d", host, listening.getsockname()[1])
         server = _Server(_configure(settings, connections))
         server.run([listening])
     return 0 if server.started else 1

@@ -96,6 +96,7 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
 
     from pipelines.clients import bigquery_client
     from services.connection_store import ConnectionStore
+    from services.http_protocol import LimitedProtocol
     from services.page.app import build_page
     from services.page.hold_keys import HeldKeys
     from services.page.parts import Parts
@@ -121,6 +122,8 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
     )
     config = uvicorn.Config(
         build_page(parts, is_https=flags.https),
+        http=LimitedProtocol,
+        ws="none",
         access_log=False,
         server_header=False,
         log_level="warning",

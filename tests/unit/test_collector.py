@@ -30,7 +30,7 @@ from services.connection_store import StoreError
 from services.door import Door
 from services.keys import make_key
 from services.known_connections import KnownConnections
-from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES, MAX_WEBHOOK_BYTES
+from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES, MAX_WEBHOOK_BYTES, MESSAGE_BYTES
 from services.publish_messages import Publisher
 from services.read_body import PendingBytes
 from services.secret_store import SecretStoreError
@@ -55,8 +55,10 @@ class FakePubsub:
         self.messages: list[tuple[bytes, dict[str, str]]] = []
         self.is_down = False
         self.error: Exception | None = None
+        self.look: Callable[[], object] = lambda: None
 
     async def publish(self, payloads: Sequence[bytes], attributes: Mapping[str, str]) -> None:
+        self.look()
         if self.error is not None:
             raise self.error
         if self.is_down:
@@ -163,6 +165,7 @@ def test_a_call_is_published_as_of_its_paths_type(world: World, key: str, path: 
     answer = world.send(f"/v1/{path}", line_of("track", type="other"), key=key)
 
     assert (answer.status_code, answer.json()) == (200, {"success": True})
+    assert answer.headers["content-type"] == "application/json"
     ((payload, attributes),) = world.calls.messages
     assert json.loads(payload)["type"] == call_type
     assert attributes == {
@@ -253,6 +256,8 @@ def test_a_key_with_another_secret_or_in_the_password_opens_nothing(world: World
     assert_refused(world.send("/v1/track", json.dumps({"writeKey": wrong}).encode()), 401, "no_valid_key")
     assert_refused(world.send("/v1/track", rb'{"writeKey":"\ud800"}'), 401, "no_valid_key")
     assert_refused(asyncio.run(world.ask("POST", "/v1/track", headers=basic(f"x:{key}"))), 401, "no_valid_key")
+    with_key = json.dumps({"writeKey": key}).encode()
+    assert_refused(world.send("/v1/track", with_key, headers={"Authorization": "Basic !"}), 401, "no_valid_key")
     assert world.send("/v1/track", key=key).status_code == 200
 
 
@@ -409,6 +414,16 @@ def test_what_has_no_room_is_sent_away(world: World, key: str, body: bytes, head
     assert world.send("/v1/track", key=key).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/track", "/v1/batch", "/hooks/segment"])
+def test_room_is_held_until_pubsub_has_taken_it(world: World, key: str, path: str) -> None:
+    body, held = b'{"batch":[{}]}', []
+    world.calls.look = lambda: held.append(world.pending.held)
+
+    assert world.send(path, body, key=key).status_code == 200
+    assert held[0] > 2 * len(body) + MESSAGE_BYTES - 1
+    assert world.pending.held == 0
+
+
 def test_who_announces_a_body_takes_no_room_for_it(world: World, key: str) -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
@@ -438,7 +453,7 @@ def test_a_page_of_any_origin_may_send(world: World, key: str) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 429, 500, 503])
-def test_a_page_can_read_what_is_wrong(world: World, status: int) -> None:
+def test_a_page_can_read_what_is_wrong(world: World, status: int, caplog: pytest.LogCaptureFixture) -> None:
     key, other = world.add(calls_per_second=1), world.add("postmark")
     if status == 429:
         world.send("/v1/track", key=key)
@@ -461,6 +476,7 @@ def test_a_page_can_read_what_is_wrong(world: World, status: int) -> None:
     assert answer.headers["access-control-expose-headers"] == "Retry-After, X-RateLimit-Reset"
     assert answer.json()["success"] is False
     assert ANN not in answer.text
+    assert len(caplog.records) == (status == 500)
 
 
 # Webhooks
@@ -734,6 +750,29 @@ def test_neither_keys_nor_persons_stand_in_the_log(world: World, caplog: pytest.
     assert key.rpartition("_")[2] not in said
     assert "ann@" not in said
     assert "secret" not in said
+
+
+def test_a_secret_that_is_missing_or_empty_is_told_and_lets_nobody_sign(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = Hook(world, "segment")
+    body = line_of()
+    unsigned = body, {"X-Signature": hmac.new(b"", body, hashlib.sha1).hexdigest()}
+    world.known = world.door.connections = KnownConnections(lambda: dict(world.kept), lambda name: "")
+    world.known.refresh()
+
+    assert_refused(hook.send(unsigned, key=hook.key), 503, "cannot_check")
+    assert "no signing secret of segment" in caplog.text
+
+
+def test_a_revoked_key_does_not_wait_for_the_secret_store(world: World) -> None:
+    key = world.add("mailgun", is_secret_kept=False)
+    found: list[object] = []
+    world.known._read_secret = lambda name: found.append(world.known.find(key, NOW)) or "secret"
+    world.kept["mailgun"] = msgspec.structs.replace(world.kept["mailgun"], keys=(), secret_kept_at=NOW)
+    world.known.refresh()
+
+    assert found == [None]
 
 
 class _EnoughError(Exception):

@@ -224,8 +224,33 @@ def test_a_body_that_stops_coming_closes_the_connection(running: Running) -> Non
     with running.connect() as connected:
         connected.sendall(running.post(b"{", b"Content-Length: 100\r\n"))
 
-        read_to_end(connected)
+        assert read_to_end(connected) == b"", "what to say is the application's, which may have said it"
     wait_for_room(running)
+
+
+def test_a_body_has_longer_than_its_head(running: Running) -> None:
+    request = running.post(running.batch("slow"))
+    head, end, body = request.partition(b"\r\n\r\n")
+    with running.connect() as connected:
+        connected.sendall(head)
+        time.sleep(0.1)
+        connected.sendall(end)
+        time.sleep(0.3)
+        connected.sendall(body)
+
+        assert status(read_answers(connected, 1)) == b"HTTP/1.1 200"
+
+
+def test_each_pipelined_request_has_a_time_of_its_own(running: Running) -> None:
+    request = running.post(running.batch("unhurried"))
+    with running.connect() as connected:
+        connected.sendall(request[:-9])
+        for _ in range(3):
+            time.sleep(0.4)
+            connected.sendall(request[-9:] + request[:-9])
+        connected.sendall(request[-9:])
+
+        assert read_answers(connected, 4).count(b"HTTP/1.1 200") == 4
 
 
 def wait_for_room(running: Running) -> None:
