@@ -9,6 +9,7 @@ import json
 import logging
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from schemas.connections import Connection, ConnectionKind
@@ -215,6 +217,34 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
+def test_it_lives_as_long_as_the_server(world: World) -> None:
+    lived: list[str] = []
+
+    @asynccontextmanager
+    async def live(app: Starlette) -> AsyncIterator[None]:
+        lived.append("begun")
+        yield
+        lived.append("over")
+
+    calls = cast(Publisher, world.calls)
+    app = build_collector(world.door, calls, cast(TakeWebhooks, lambda request: None), live)
+
+    async def run() -> None:
+        said = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+        async def receive() -> Any:
+            return next(said)
+
+        async def send(message: Any) -> None:
+            lived.append(message["type"])
+
+        await app({"type": "lifespan", "app": app, "state": {}}, receive, send)
+
+    asyncio.run(run())
+
+    assert lived == ["begun", "lifespan.startup.complete", "over", "lifespan.shutdown.complete"]
+
+
 # Refusals
 
 
@@ -280,7 +310,9 @@ def test_a_key_of_another_kind_is_told_so(world: World) -> None:
     assert_refused(world.send("/hooks/postmark", key=sendgrid), 403, "other_kind")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/", "/v1/delete", "/v1/track/", "/hooks/nobody", "/v2/track", "/v1/a/b"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/", "/v1/delete", "/v1/track/", "/hooks/ses/", "/hooks/nobody", "/v2/track", "/v1/a/b"]
+)
 def test_other_paths_lead_nowhere(world: World, key: str, path: str) -> None:
     assert_refused(world.send(path, key=key), 404, "not_found")
 

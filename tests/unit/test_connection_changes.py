@@ -10,6 +10,8 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from google.api_core.exceptions import DeadlineExceeded, NotFound
+from google.cloud import secretmanager
 from google.cloud.bigquery import Client
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ from services.manage_connections import (
     revoke_keys,
     rotate_key,
 )
-from services.secret_store import FolderStore, SecretStoreError, signing_secret_name
+from services.secret_store import READ_SECONDS, FolderStore, SecretStoreError, open_secret_store, signing_secret_name
 from tests.factories import HOUR, NOW, SECOND
 
 
@@ -300,6 +302,39 @@ def test_a_secret_that_cannot_be_written_leaves_the_old_one_and_no_part_of_itsel
 
     assert secrets.read("name") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+class SecretManager:
+    """Answers as it is told; remembers how it was asked."""
+
+    def __init__(self, answer: bytes | Exception) -> None:
+        self.answer = answer
+        self.asked: dict[str, object] = {}
+
+    def access_secret_version(self, **about: object) -> secretmanager.AccessSecretVersionResponse:
+        self.asked = about
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return secretmanager.AccessSecretVersionResponse(payload={"data": self.answer})
+
+
+@pytest.mark.parametrize(
+    ("answer", "secret"), [(b"secret", "secret"), (NotFound("no"), None), (DeadlineExceeded("slow"), SecretStoreError)]
+)
+def test_secret_manager_is_not_waited_for(
+    answer: bytes | Exception, secret: str | type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = SecretManager(answer)
+    monkeypatch.setattr(secretmanager, "SecretManagerServiceClient", lambda: manager)
+    secrets = open_secret_store("projects/p1")
+
+    if secret is SecretStoreError:
+        with pytest.raises(SecretStoreError, match=r"cannot be read \(DeadlineExceeded\)"):
+            secrets.read("name")
+    else:
+        assert secrets.read("name") == secret
+    path = "projects/p1/secrets/name/versions/latest"
+    assert manager.asked == {"name": path, "timeout": READ_SECONDS, "retry": None}
 
 
 # Rates
