@@ -212,6 +212,20 @@ def test_a_body_of_two_lengths_is_refused(running: Running, headers: bytes) -> N
         assert status(read_to_end(connected)) == b"HTTP/1.1 400"
 
 
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_a_body_behind_an_upgrade_is_no_request(running: Running, protocol: bytes) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\nContent-Length: %d\r\n" % len(GET)
+    with running.connect() as connected:
+        connected.sendall(running.post(b"", upgrade))
+        with suppress(OSError):
+            time.sleep(0.05)
+            connected.sendall(GET)
+        said = read_to_end(connected)
+
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert b"alive" not in said
+
+
 def test_a_chunked_body_is_read(running: Running) -> None:
     body = running.batch("chunked")
     with running.connect() as connected:

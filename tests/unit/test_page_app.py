@@ -211,7 +211,11 @@ def test_who_leaves_in_the_middle_of_a_form_is_no_bug(page: PageForTests, caplog
         answered.append(message)
 
     scope = {"type": "http", "method": "POST", "scheme": "http", "path": "/login", "query_string": b"", "headers": []}
-    asyncio.run(page.browser.app(scope, receive, keep))
+
+    async def leave() -> None:
+        await page.browser.app(scope, receive, keep)
+
+    asyncio.run(leave())
 
     assert answered[0]["status"] == 400
     assert caplog.records == []
