@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from schemas.tables import check_dataset
+from services.one_line_parser import OneLineParser
 from services.page.sessions import MIN_TOKEN_CHARACTERS
 
 ADMIN_TOKEN = "ADMIN_TOKEN"
@@ -30,7 +31,7 @@ class SettingsError(ValueError):
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m services.run_page",
         description="Serve the Connections page; its admin token is the environment variable ADMIN_TOKEN.",
         allow_abbrev=False,

@@ -5,6 +5,7 @@ import socket
 import pytest
 import uvicorn
 
+from scripts.connections import main as run_connections
 from services.http_protocol import LimitedProtocol
 from services.run_page import ADMIN_TOKEN, check_url, main
 
@@ -40,6 +41,14 @@ def test_flags_that_cannot_be_are_one_line(
 
     assert main(flags) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("flags", [[], [*FLAGS, "--prot", "1"], [*FLAGS, "--port", "x"]])
+def test_flags_that_are_none_are_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for run in (main, run_connections):
+        with pytest.raises(SystemExit, match="2"):
+            run(flags)
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_who_connects_and_says_nothing_does_not_keep_the_page_busy(monkeypatch: pytest.MonkeyPatch) -> None:
