@@ -1,5 +1,6 @@
 import base64
 import errno
+import os
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -294,6 +295,7 @@ def test_a_secret_that_cannot_be_written_leaves_the_old_one_and_no_part_of_itsel
     secrets.write("name", "old")
 
     def fail(file: int) -> None:
+        assert os.fstat(file).st_size == len("new")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)

@@ -190,8 +190,8 @@ def test_a_large_form_is_refused(inside: PageForTests, path: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"\xff", b"&".join(b"f%d=1" % number for number in range(60)), b"token=%ed%a0%80", b"--x\r\n"],
-    ids=["no text", "too many fields", "half an emoji", "multipart"],
+    [b"\xff", b"token=%ed%a0%80", b"--x\r\n"],
+    ids=["no text", "half an emoji", "multipart"],
 )
 def test_what_is_no_form_of_ours_is_refused_and_no_bug(page: PageForTests, body: bytes) -> None:
     for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x; charset=undefined"):

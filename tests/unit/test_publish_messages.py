@@ -226,6 +226,21 @@ def test_an_outage_is_told_again_and_so_is_another(
     assert run(transport, story) == [1, 2, 2, 3]
 
 
+def test_what_is_under_way_is_waited_for_at_the_end() -> None:
+    transport = Slow()
+
+    async def story(publisher: Publisher) -> int:
+        leaving = asyncio.create_task(publisher.publish([b"late"], ABOUT))
+        while not transport.under_way:
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await publisher.close()
+        return transport.under_way
+
+    assert run(transport, story) == 0
+    assert transport.taken() == [b"late"]
+
+
 def test_who_leaves_takes_nobody_with_them() -> None:
     transport = FakeTransport()
 
