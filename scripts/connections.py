@@ -186,7 +186,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "argparse._SubParsersAction[OneLineParser]",
     name: str,
     act: object,
     help_text: str,
