@@ -32,7 +32,7 @@ from services.connection_store import StoreError
 from services.door import Door
 from services.keys import make_key
 from services.known_connections import KnownConnections
-from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES, MAX_WEBHOOK_BYTES, MESSAGE_BYTES
+from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES, MAX_STRANGER_BYTES, MAX_WEBHOOK_BYTES, MESSAGE_BYTES
 from services.publish_messages import Publisher
 from services.read_body import PendingBytes
 from services.secret_store import SecretStoreError
@@ -444,6 +444,30 @@ def test_what_has_no_room_is_sent_away(world: World, key: str, body: bytes, head
     assert_refused(world.send("/v1/batch", body, key=key, headers=headers), 503, "overloaded")
     assert world.pending.held == 0
     assert world.send("/v1/track", key=key).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/hooks/segment?connection=segment"])
+def test_who_has_no_key_does_not_crowd_out_who_has(world: World, key: str, path: str) -> None:
+    call = json.dumps({"writeKey": key}).encode()
+
+    with world.door.strangers.open_room() as held:
+        held.take(MAX_STRANGER_BYTES)
+        assert_refused(world.send(path, b'{"batch":[{}]}'), 503, "overloaded")
+        assert world.send(path, b'{"batch":[{}]}', key=key).status_code == 200
+        assert_refused(world.send("/v1/track", call), 503, "overloaded")
+    assert world.send("/v1/track", call).status_code == 200
+    assert world.pending.held == world.door.strangers.held == 0
+
+
+def test_who_has_shown_a_key_in_the_body_is_no_stranger_any_more(world: World, key: str) -> None:
+    held: list[tuple[int, bool]] = []
+    world.calls.look = lambda: held.append((world.door.strangers.held, world.pending.held > 0))
+
+    assert world.send("/v1/track", json.dumps({"writeKey": key}).encode()).status_code == 200
+    hook = Hook(world, "segment")
+    assert hook.send(hook.sign("one")).status_code == 200
+    assert held == [(0, True), (0, True)]
+    assert world.pending.held == world.door.strangers.held == 0
 
 
 @pytest.mark.parametrize("path", ["/v1/track", "/v1/batch", "/hooks/segment"])
