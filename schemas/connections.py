@@ -32,10 +32,12 @@ class ApiKey(msgspec.Struct, frozen=True):
     """Microseconds since 1970."""
     expires_at: int | None = None
     """Microseconds since 1970, from when on it opens nothing; None: never."""
+    is_over: bool = False
+    """It was ended at once, and opens nothing however wrong a clock is."""
 
     def is_valid(self, now: int) -> bool:
         """Whether it opens the door at `now`, in microseconds since 1970."""
-        return self.expires_at is None or now < self.expires_at
+        return not self.is_over and (self.expires_at is None or now < self.expires_at)
 
 
 class Connection(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from services.manage_connections import (
     revoke_keys,
     rotate_key,
 )
+from services.one_line_parser import OneLineParser
 from services.secret_store import SecretStoreError, open_secret_store
 
 DONE, FAILED = 0, 2
@@ -127,7 +128,7 @@ def _now() -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="scripts/connections",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -185,7 +186,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "argparse._SubParsersAction[OneLineParser]",
     name: str,
     act: object,
     help_text: str,

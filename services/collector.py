@@ -78,7 +78,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     code, message = {
         404: ("not_found", "There is nothing at this path; calls go to /v1/batch and its like"),
         405: ("method_not_allowed", f"Here one may send: {allowed}"),
-    }.get(error.status_code, ("refused", "This cannot be answered"))
+    }[error.status_code]
     answer = say_refused(RefusedError(error.status_code, code, message))
     if allowed:
         answer.headers["Allow"] = allowed

@@ -64,6 +64,7 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
     settings: dict[str, dict[str, Any]] = {}
     keys: dict[str, dict[str, ApiKey]] = {}
     expiries: dict[tuple[str, str], int] = {}
+    over: set[tuple[str, str]] = set()
     for change in sorted(changes, key=lambda change: (change.changed_at, msgspec.json.encode(change))):
         connection_id = change.connection_id
         if change.change == CREATED:
@@ -80,6 +81,8 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
         elif change.change == KEY_EXPIRES and change.key_id and change.expires_at is not None:
             place = connection_id, change.key_id
             expiries[place] = min(expiries.get(place, change.expires_at), change.expires_at)
+            if change.expires_at <= change.changed_at:
+                over.add(place)
     return {
         connection_id: Connection(
             connection_id=connection_id,
@@ -87,8 +90,10 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
             kind=ConnectionKind(change.kind or ""),
             created_at=change.changed_at,
             keys=tuple(
-                msgspec.structs.replace(key, expires_at=expiries.get((connection_id, key.key_id)))
-                for key in keys.get(connection_id, {}).values()
+                msgspec.structs.replace(
+                    key, expires_at=expiries.get((connection_id, key_id)), is_over=(connection_id, key_id) in over
+                )
+                for key_id, key in keys.get(connection_id, {}).items()
             ),
             **settings[connection_id],
         )

@@ -1,7 +1,7 @@
 """Where connections are kept: the table `connection_changes`, to which rows are only ever added."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +81,10 @@ def _shape_row(change: Change) -> dict[str, Any]:
     return row
 
 
-def _read_row(row: dict[str, Any]) -> Change:
+def _read_row(row: Mapping[str, Any]) -> Change:
+    """Columns that only a newer version knows count for nothing: it may have added them while this one runs."""
+    known = {name: row[name] for name in Change.__struct_fields__ if name in row}
     for name in _TIMES:
-        if row[name] is not None:
-            row[name] = round(row[name].timestamp() * 1e6)
-    return Change(**row)
+        if known.get(name) is not None:
+            known[name] = round(known[name].timestamp() * 1e6)
+    return Change(**known)

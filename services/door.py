@@ -8,8 +8,8 @@ from schemas.connections import Connection
 from services.answers import RefusedError
 from services.known_connections import KnownConnections
 from services.limit_rate import Bucket
-from services.limits import MAX_PENDING_BYTES, RETRY_SECONDS
-from services.read_body import PendingBytes
+from services.limits import MAX_PENDING_BYTES, MAX_STRANGER_BYTES, RETRY_SECONDS
+from services.read_body import PendingBytes, Room
 
 
 @dataclass
@@ -22,7 +22,16 @@ class Door:
     monotonic_clock: Callable[[], float]
     """Seconds."""
     pending: PendingBytes = field(default_factory=lambda: PendingBytes(MAX_PENDING_BYTES))
+    strangers: PendingBytes = field(init=False)
+    """The part of it for those who have not shown a key yet."""
     _buckets: dict[str, Bucket] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.strangers = PendingBytes(MAX_STRANGER_BYTES, self.pending)
+
+    def open_room(self, key: str | None) -> Room:
+        """Room for one request, which came with this key in its head."""
+        return (self.strangers if key is None else self.pending).open_room()
 
     def admit_key(self, key: str | None) -> Connection:
         """The connection of a key. Raises `RefusedError`: 401 without a valid one, 503 before any is known."""

@@ -50,6 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._requests = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._watched: tuple[_Part, int] | None = None
+        self._is_over = False
 
     def connection_made(self, transport: Any) -> None:
         """A client has connected."""
@@ -66,6 +67,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes; those of a head that does not end are counted, but for those that came with its first."""
+        if self._is_over:
+            return
         if self._part is _Part.BETWEEN:
             self._await_head()
         requests = self._requests
@@ -110,6 +113,14 @@ class LimitedProtocol(HttpToolsProtocol):
         """What came is no HTTP, or too much of it."""
         if not self.transport.is_closing():
             super().send_400_response(msg)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """A request with `Upgrade:` ends here for the parser, which would read its body as the next request.
+
+        A proxy sends the requests of many on one connection, and would take the answers for theirs.
+        """
+        self._is_over = True
+        self.cycle.keep_alive = False
 
     def _await_head(self) -> None:
         self._part = _Part.HEAD

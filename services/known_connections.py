@@ -24,12 +24,15 @@ class KnownConnections:
         self.is_loaded = False
 
     def refresh(self) -> None:
-        """Read them, and the signing secrets that are new. Raises `StoreError`; secrets it can go on without."""
+        """Read them, and the signing secrets that are new. Raises `StoreError`; secrets it can go on without.
+
+        Keys come first: a secret store that is slow or down keeps no revoked key alive.
+        """
         connections = self._load()
-        for connection in connections.values():
-            self._refresh_secret(connection)
         self._keys = {key.key_id: (connection, key) for connection in connections.values() for key in connection.keys}
         self._connections = connections
+        for connection in connections.values():
+            self._refresh_secret(connection)
         self.is_loaded = True
 
     def keep_fresh(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -71,8 +74,10 @@ class KnownConnections:
         except SecretStoreError as error:
             _log.error("%s", error)
             return
-        if secret is not None:
-            self._secrets[connection.connection_id] = (kept_at, secret)
+        if not secret:  # with an empty one everybody could sign
+            _log.error("The secret store has no signing secret of %s: its webhooks get 503", connection.connection_id)
+            return
+        self._secrets[connection.connection_id] = (kept_at, secret)
 
     def get(self, connection_id: str) -> Connection | None:
         """The connection of this id."""

@@ -27,6 +27,10 @@ PUBLISH_SECONDS = 4.0
 # the memory of a process, at about twice as much: messages are copied once more to be sent.
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 
+# Of these, what bodies of strangers may hold, whose key is in the body or who prove themselves by a signature: who has
+# no key does not crowd out who has.
+MAX_STRANGER_BYTES = MAX_PENDING_BYTES // 2
+
 # What a message takes beside its payload, with the attributes (measured: 1,180 with short ones).
 MESSAGE_BYTES = 1200
 

@@ -17,8 +17,10 @@ _GZIP = 16 + zlib.MAX_WBITS
 class PendingBytes:
     """How much all requests hold that are not in Pub/Sub yet; a burst beyond it is sent away, not stored."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, within: "PendingBytes | None" = None) -> None:
         self._most = most
+        self.within = within
+        """Of which this is a part."""
         self.held = 0
 
     def open_room(self) -> "Room":
@@ -29,7 +31,15 @@ class PendingBytes:
         """Raises `RefusedError` (503) if there is no room for so many bytes."""
         if self.held + count > self._most:
             raise RefusedError(503, "overloaded", "Too much is waiting; nothing of this was taken", RETRY_SECONDS)
+        if self.within is not None:
+            self.within.take(count)
         self.held += count
+
+    def give_back(self, count: int) -> None:
+        """There is room for so many bytes again."""
+        self.held -= count
+        if self.within is not None:
+            self.within.give_back(count)
 
 
 class Room:
@@ -43,12 +53,18 @@ class Room:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pending.held -= self.held
+        self._pending.give_back(self.held)
 
     def take(self, count: int) -> None:
         """Hold so many bytes more. Raises `RefusedError` (503) if there is no room for them."""
         self._pending.take(count)
         self.held += count
+
+    def admit(self) -> None:
+        """Who sends is no stranger any more: what they hold is no longer held in the strangers' part."""
+        if self._pending.within is not None:
+            self._pending.held -= self.held
+            self._pending = self._pending.within
 
     def take_messages(self, count: int, size: int) -> None:
         """Hold so many messages of so many bytes together. Raises `RefusedError` (503)."""

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
 
 import uvicorn
 from google.auth.exceptions import DefaultCredentialsError
@@ -26,6 +25,7 @@ from services.fetch_amazon import fetch_amazon
 from services.http_protocol import LimitedProtocol
 from services.known_connections import KnownConnections
 from services.limits import KEEP_ALIVE_SECONDS, REFRESH_SECONDS
+from services.one_line_parser import OneLineParser
 from services.publish_messages import Publisher, open_channel
 from services.secret_store import SecretStoreError, open_secret_store
 from services.signatures.remember_certificates import RememberedCertificates
@@ -50,13 +50,6 @@ class CollectorSettings:
     port: int
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 class _Server(uvicorn.Server):
     """Ends with 0 after a signal, when all are answered: uvicorn's own ends by the signal."""
 
@@ -67,7 +60,7 @@ class _Server(uvicorn.Server):
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog=PROGRAM,
         allow_abbrev=False,
         description="The door: takes the calls of Segment's SDKs and the webhooks of Segment and of email providers, "
@@ -118,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}")
     with listening:
-        _log.info("Taking calls and webhooks at http://%s:%d", settings.host, listening.getsockname()[1])
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        _log.info("Taking calls and webhooks at http://%s:%d", host, listening.getsockname()[1])
         server = _Server(_configure(settings, connections))
         server.run([listening])
     return 0 if server.started else 1

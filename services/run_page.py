@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from schemas.tables import check_dataset
+from services.one_line_parser import OneLineParser
 from services.page.sessions import MIN_TOKEN_CHARACTERS
 
 ADMIN_TOKEN = "ADMIN_TOKEN"
@@ -30,7 +31,7 @@ class SettingsError(ValueError):
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m services.run_page",
         description="Serve the Connections page; its admin token is the environment variable ADMIN_TOKEN.",
         allow_abbrev=False,
@@ -96,6 +97,7 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
 
     from pipelines.clients import bigquery_client
     from services.connection_store import ConnectionStore
+    from services.http_protocol import LimitedProtocol
     from services.page.app import build_page
     from services.page.hold_keys import HeldKeys
     from services.page.parts import Parts
@@ -121,6 +123,8 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
     )
     config = uvicorn.Config(
         build_page(parts, is_https=flags.https),
+        http=LimitedProtocol,
+        ws="none",
         access_log=False,
         server_header=False,
         log_level="warning",

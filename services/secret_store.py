@@ -13,6 +13,9 @@ from typing import Protocol
 _NAME = re.compile(r"[\w-]{1,255}", re.ASCII)
 _PROJECT = re.compile(r"projects/[^/\s]+")
 
+READ_SECONDS = 5.0
+"""For Secret Manager's answer. Its library else waits and tries for a minute; who needs a secret asks again."""
+
 WRITE_KEY_SECRET = "segment-write-key"
 """Segment's write key, for the source side: what `--segment_write_key_secret` of the email pipeline names."""
 
@@ -54,9 +57,15 @@ class FolderStore:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
             unfinished.unlink(missing_ok=True)
-            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-                file.write(value)
-            unfinished.replace(path)
+            try:
+                opened = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with open(opened, "w", encoding="utf-8") as file:
+                    file.write(value)
+                    file.flush()
+                    os.fsync(opened)
+                unfinished.replace(path)
+            finally:  # part of a secret, where the disk is full
+                unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise SecretStoreError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -116,7 +125,8 @@ class SecretManagerStore:
 
         path = f"{self._project}/secrets/{name}/versions/latest"
         try:
-            data: bytes = self._client.access_secret_version(name=path).payload.data
+            answer = self._client.access_secret_version(name=path, retry=None, timeout=READ_SECONDS)
+            data: bytes = answer.payload.data
         except NotFound:
             return None
         except (GoogleAPIError, GoogleAuthError) as error:

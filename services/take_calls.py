@@ -79,9 +79,10 @@ class TakeCalls:
         check_head(head, most)
         # A wrong key is told before the body is read; analytics.js writes its key into the body.
         connection = None if head.key is None else admit_sender(door, head.key)
-        with door.pending.open_room() as room:
+        with door.open_room(head.key) as room:
             body = await read_body(head, receive, most, room)
             sender = connection or admit_sender(door, find_write_key(body))
+            room.admit()
 
             def admit(count: int, size: int) -> None:
                 door.admit_calls(sender, count)

@@ -75,7 +75,7 @@ class TakeWebhooks:
         key = head.key
         connection = self._find_connection(request, key, SENDERS[sender])
         self.door.admit_calls(connection, 0)
-        with self.door.pending.open_room() as room:
+        with self.door.open_room(key) as room:
             body = await read_body(head, request.receive, MAX_WEBHOOK_BYTES, room)
             # Before the signature is looked at, which means splitting it as well: whoever sends too many calls need
             # not be who they say they are.
@@ -83,6 +83,7 @@ class TakeWebhooks:
             proof = await self._prove(connection, request, body)
             if key is None and (proof is None or not proof.is_whole):
                 raise RefusedError(401, "no_valid_key", "Nothing proves who sends this: put the API key into the URL")
+            room.admit()
             room.take_messages(len(calls), sum(map(len, calls)))
             return await self._take(connection, proof, calls, body if proof is None else proof.body)
 

@@ -1,6 +1,6 @@
 """Who may see the page, and what browsers may do with it. No answer leaves without passing here."""
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
@@ -79,7 +79,7 @@ def is_same_origin(headers: Headers) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = headers.get("origin", "null")
-    return origin == "null" or urlsplit(origin).netloc == headers.get("host")
+    return origin == "null" or origin.partition("://")[2] == headers.get("host")
 
 
 def cookie_name(is_https: bool) -> str:

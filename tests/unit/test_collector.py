@@ -9,6 +9,7 @@ import json
 import logging
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from schemas.connections import Connection, ConnectionKind
@@ -30,7 +32,7 @@ from services.connection_store import StoreError
 from services.door import Door
 from services.keys import make_key
 from services.known_connections import KnownConnections
-from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES, MAX_WEBHOOK_BYTES
+from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES, MAX_STRANGER_BYTES, MAX_WEBHOOK_BYTES, MESSAGE_BYTES
 from services.publish_messages import Publisher
 from services.read_body import PendingBytes
 from services.secret_store import SecretStoreError
@@ -55,8 +57,10 @@ class FakePubsub:
         self.messages: list[tuple[bytes, dict[str, str]]] = []
         self.is_down = False
         self.error: Exception | None = None
+        self.look: Callable[[], object] = lambda: None
 
     async def publish(self, payloads: Sequence[bytes], attributes: Mapping[str, str]) -> None:
+        self.look()
         if self.error is not None:
             raise self.error
         if self.is_down:
@@ -163,6 +167,7 @@ def test_a_call_is_published_as_of_its_paths_type(world: World, key: str, path: 
     answer = world.send(f"/v1/{path}", line_of("track", type="other"), key=key)
 
     assert (answer.status_code, answer.json()) == (200, {"success": True})
+    assert answer.headers["content-type"] == "application/json"
     ((payload, attributes),) = world.calls.messages
     assert json.loads(payload)["type"] == call_type
     assert attributes == {
@@ -212,6 +217,34 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
+def test_it_lives_as_long_as_the_server(world: World) -> None:
+    lived: list[str] = []
+
+    @asynccontextmanager
+    async def live(app: Starlette) -> AsyncIterator[None]:
+        lived.append("begun")
+        yield
+        lived.append("over")
+
+    calls = cast(Publisher, world.calls)
+    app = build_collector(world.door, calls, cast(TakeWebhooks, lambda request: None), live)
+
+    async def run() -> None:
+        said = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+        async def receive() -> Any:
+            return next(said)
+
+        async def send(message: Any) -> None:
+            lived.append(message["type"])
+
+        await app({"type": "lifespan", "app": app, "state": {}}, receive, send)
+
+    asyncio.run(run())
+
+    assert lived == ["begun", "lifespan.startup.complete", "over", "lifespan.shutdown.complete"]
+
+
 # Refusals
 
 
@@ -253,6 +286,8 @@ def test_a_key_with_another_secret_or_in_the_password_opens_nothing(world: World
     assert_refused(world.send("/v1/track", json.dumps({"writeKey": wrong}).encode()), 401, "no_valid_key")
     assert_refused(world.send("/v1/track", rb'{"writeKey":"\ud800"}'), 401, "no_valid_key")
     assert_refused(asyncio.run(world.ask("POST", "/v1/track", headers=basic(f"x:{key}"))), 401, "no_valid_key")
+    with_key = json.dumps({"writeKey": key}).encode()
+    assert_refused(world.send("/v1/track", with_key, headers={"Authorization": "Basic !"}), 401, "no_valid_key")
     assert world.send("/v1/track", key=key).status_code == 200
 
 
@@ -275,7 +310,9 @@ def test_a_key_of_another_kind_is_told_so(world: World) -> None:
     assert_refused(world.send("/hooks/postmark", key=sendgrid), 403, "other_kind")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/", "/v1/delete", "/v1/track/", "/hooks/nobody", "/v2/track", "/v1/a/b"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/", "/v1/delete", "/v1/track/", "/hooks/ses/", "/hooks/nobody", "/v2/track", "/v1/a/b"]
+)
 def test_other_paths_lead_nowhere(world: World, key: str, path: str) -> None:
     assert_refused(world.send(path, key=key), 404, "not_found")
 
@@ -409,6 +446,40 @@ def test_what_has_no_room_is_sent_away(world: World, key: str, body: bytes, head
     assert world.send("/v1/track", key=key).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/batch", "/hooks/segment?connection=segment"])
+def test_who_has_no_key_does_not_crowd_out_who_has(world: World, key: str, path: str) -> None:
+    call = json.dumps({"writeKey": key}).encode()
+
+    with world.door.strangers.open_room() as held:
+        held.take(MAX_STRANGER_BYTES)
+        assert_refused(world.send(path, b'{"batch":[{}]}'), 503, "overloaded")
+        assert world.send(path, b'{"batch":[{}]}', key=key).status_code == 200
+        assert_refused(world.send("/v1/track", call), 503, "overloaded")
+    assert world.send("/v1/track", call).status_code == 200
+    assert world.pending.held == world.door.strangers.held == 0
+
+
+def test_who_has_shown_a_key_in_the_body_is_no_stranger_any_more(world: World, key: str) -> None:
+    held: list[tuple[int, bool]] = []
+    world.calls.look = lambda: held.append((world.door.strangers.held, world.pending.held > 0))
+
+    assert world.send("/v1/track", json.dumps({"writeKey": key}).encode()).status_code == 200
+    hook = Hook(world, "segment")
+    assert hook.send(hook.sign("one")).status_code == 200
+    assert held == [(0, True), (0, True)]
+    assert world.pending.held == world.door.strangers.held == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/track", "/v1/batch", "/hooks/segment"])
+def test_room_is_held_until_pubsub_has_taken_it(world: World, key: str, path: str) -> None:
+    body, held = b'{"batch":[{}]}', []
+    world.calls.look = lambda: held.append(world.pending.held)
+
+    assert world.send(path, body, key=key).status_code == 200
+    assert held[0] > 2 * len(body) + MESSAGE_BYTES - 1
+    assert world.pending.held == 0
+
+
 def test_who_announces_a_body_takes_no_room_for_it(world: World, key: str) -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
@@ -438,7 +509,7 @@ def test_a_page_of_any_origin_may_send(world: World, key: str) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 429, 500, 503])
-def test_a_page_can_read_what_is_wrong(world: World, status: int) -> None:
+def test_a_page_can_read_what_is_wrong(world: World, status: int, caplog: pytest.LogCaptureFixture) -> None:
     key, other = world.add(calls_per_second=1), world.add("postmark")
     if status == 429:
         world.send("/v1/track", key=key)
@@ -461,6 +532,7 @@ def test_a_page_can_read_what_is_wrong(world: World, status: int) -> None:
     assert answer.headers["access-control-expose-headers"] == "Retry-After, X-RateLimit-Reset"
     assert answer.json()["success"] is False
     assert ANN not in answer.text
+    assert len(caplog.records) == (status == 500)
 
 
 # Webhooks
@@ -734,6 +806,34 @@ def test_neither_keys_nor_persons_stand_in_the_log(world: World, caplog: pytest.
     assert key.rpartition("_")[2] not in said
     assert "ann@" not in said
     assert "secret" not in said
+
+
+def test_a_secret_that_is_missing_or_empty_is_told_and_lets_nobody_sign(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = Hook(world, "segment")
+    body = line_of()
+    unsigned = body, {"X-Signature": hmac.new(b"", body, hashlib.sha1).hexdigest()}
+    world.known = world.door.connections = KnownConnections(lambda: dict(world.kept), lambda name: "")
+    world.known.refresh()
+
+    assert_refused(hook.send(unsigned, key=hook.key), 503, "cannot_check")
+    assert "no signing secret of segment" in caplog.text
+
+
+def test_a_revoked_key_does_not_wait_for_the_secret_store(world: World) -> None:
+    key = world.add("mailgun", is_secret_kept=False)
+    found: list[object] = []
+
+    def read_secret(name: str) -> str:
+        found.append(world.known.find(key, NOW))
+        return "secret"
+
+    world.known._read_secret = read_secret
+    world.kept["mailgun"] = msgspec.structs.replace(world.kept["mailgun"], keys=(), secret_kept_at=NOW)
+    world.known.refresh()
+
+    assert found == [None]
 
 
 class _EnoughError(Exception):

@@ -1,6 +1,9 @@
 import base64
+import errno
+import os
 import random
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,6 +11,9 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from google.api_core.exceptions import DeadlineExceeded, NotFound
+from google.cloud import secretmanager
+from google.cloud.bigquery import Client
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,7 +30,7 @@ from services.manage_connections import (
     revoke_keys,
     rotate_key,
 )
-from services.secret_store import FolderStore, signing_secret_name
+from services.secret_store import READ_SECONDS, FolderStore, SecretStoreError, open_secret_store, signing_secret_name
 from tests.factories import HOUR, NOW, SECOND
 
 
@@ -168,6 +174,39 @@ def test_revoked_keys_end_at_once(store: ConnectionStore) -> None:
     assert find_connection(store, name).is_revoked(NOW + 3)
 
 
+def test_a_revoked_key_stays_so_where_the_clock_is_an_hour_behind(store: ConnectionStore) -> None:
+    name = create(store)[0].connection_id
+    rotate_key(store, name, NOW + HOUR, keep_seconds=3600)
+    assert [key.is_valid(NOW) for key in find_connection(store, name).keys] == [True, True]
+
+    revoke_keys(store, name, NOW + HOUR)
+
+    assert find_connection(store, name).is_revoked(NOW)
+
+
+class Rows:
+    """A BigQuery whose table has these rows."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def get_table(self, table: str, **about: object) -> str:
+        return table
+
+    def list_rows(self, table: str, **about: object) -> list[dict[str, Any]]:
+        return self.rows
+
+
+def test_a_column_that_a_newer_version_has_added_changes_nothing() -> None:
+    about = {"connection_id": "c1", "workspace_id": "acme", "kind": "segment", "name": "Shop", "calls_per_second": 9}
+    row = {"changed_at": datetime.fromtimestamp(NOW / 1e6, UTC), "change": "created", **about, "colour": "red"}
+
+    connections = ConnectionStore(cast(Client, Rows([row])), "p1.d").load()
+
+    assert connections["c1"].calls_per_second == 9
+    assert connections["c1"].created_at == NOW
+
+
 def public_key(curve: ec.EllipticCurve) -> str:
     key = ec.generate_private_key(curve).public_key()
     return base64.b64encode(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
@@ -243,9 +282,61 @@ def test_a_signing_secret_goes_to_the_secret_store_alone(
     assert secrets.read(signing_secret_name("c1")) == "the secret"
     assert find_connection(store, "c1").secret_kept_at == NOW + SECOND
     assert "the secret" not in repr(table.changes)
+    assert [path.name for path in (tmp_path / "secrets").iterdir()] == [signing_secret_name("c1")]
     for name, secret in (("c2", "x"), ("c1", ""), ("c1", "a\nb"), ("c1", "x" * 513)):
         with pytest.raises(RefusedConnectionError):
             keep_signing_secret(store, secrets, name, secret, NOW)
+
+
+def test_a_secret_that_cannot_be_written_leaves_the_old_one_and_no_part_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = FolderStore(tmp_path)
+    secrets.write("name", "old")
+
+    def fail(file: int) -> None:
+        assert os.fstat(file).st_size == len("new")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(SecretStoreError, match="No space left on device"):
+        secrets.write("name", "new")
+
+    assert secrets.read("name") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+class SecretManager:
+    """Answers as it is told; remembers how it was asked."""
+
+    def __init__(self, answer: bytes | Exception) -> None:
+        self.answer = answer
+        self.asked: dict[str, object] = {}
+
+    def access_secret_version(self, **about: object) -> secretmanager.AccessSecretVersionResponse:
+        self.asked = about
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return secretmanager.AccessSecretVersionResponse(payload={"data": self.answer})
+
+
+@pytest.mark.parametrize(
+    ("answer", "secret"), [(b"secret", "secret"), (NotFound("no"), None), (DeadlineExceeded("slow"), SecretStoreError)]
+)
+def test_secret_manager_is_not_waited_for(
+    answer: bytes | Exception, secret: str | type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = SecretManager(answer)
+    monkeypatch.setattr(secretmanager, "SecretManagerServiceClient", lambda: manager)
+    secrets = open_secret_store("projects/p1")
+
+    if secret is SecretStoreError:
+        with pytest.raises(SecretStoreError, match=r"cannot be read \(DeadlineExceeded\)"):
+            secrets.read("name")
+    else:
+        assert secrets.read("name") == secret
+    path = "projects/p1/secrets/name/versions/latest"
+    assert manager.asked == {"name": path, "timeout": READ_SECONDS, "retry": None}
 
 
 # Rates

@@ -212,6 +212,36 @@ def test_a_body_of_two_lengths_is_refused(running: Running, headers: bytes) -> N
         assert status(read_to_end(connected)) == b"HTTP/1.1 400"
 
 
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_a_body_behind_an_upgrade_is_no_request(running: Running, protocol: bytes) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\nContent-Length: %d\r\n" % len(GET)
+    with running.connect() as connected:
+        started = time.monotonic()
+        connected.sendall(running.post(b"", upgrade))
+        said = read_answers(connected, 1)
+        with suppress(OSError):
+            connected.sendall(GET)
+        said += read_to_end(connected)
+        assert time.monotonic() - started < 0.9, "it is closed at once, and not as idle"
+
+    assert said.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_behind_an_upgrade_is_no_request_before_the_answer_either(running: Running) -> None:
+    transport = Mock(get_extra_info=lambda name: None, is_closing=lambda: False)
+
+    async def receive() -> int:
+        protocol = Quick(uvicorn.Config(running.world.app, log_config=None), ServerState(), {})
+        protocol.connection_made(transport)
+        protocol.data_received(running.post(b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 9\r\n"))
+        protocol.data_received(GET)
+        waiting = len(protocol.pipeline)
+        protocol.connection_lost(None)
+        return waiting
+
+    assert asyncio.run(receive()) == 0
+
+
 def test_a_chunked_body_is_read(running: Running) -> None:
     body = running.batch("chunked")
     with running.connect() as connected:
@@ -224,8 +254,33 @@ def test_a_body_that_stops_coming_closes_the_connection(running: Running) -> Non
     with running.connect() as connected:
         connected.sendall(running.post(b"{", b"Content-Length: 100\r\n"))
 
-        read_to_end(connected)
+        assert read_to_end(connected) == b"", "what to say is the application's, which may have said it"
     wait_for_room(running)
+
+
+def test_a_body_has_longer_than_its_head(running: Running) -> None:
+    request = running.post(running.batch("slow"))
+    head, end, body = request.partition(b"\r\n\r\n")
+    with running.connect() as connected:
+        connected.sendall(head)
+        time.sleep(0.1)
+        connected.sendall(end)
+        time.sleep(0.3)
+        connected.sendall(body)
+
+        assert status(read_answers(connected, 1)) == b"HTTP/1.1 200"
+
+
+def test_each_pipelined_request_has_a_time_of_its_own(running: Running) -> None:
+    request = running.post(running.batch("unhurried"))
+    with running.connect() as connected:
+        connected.sendall(request[:-9])
+        for _ in range(3):
+            time.sleep(0.4)
+            connected.sendall(request[-9:] + request[:-9])
+        connected.sendall(request[-9:])
+
+        assert read_answers(connected, 4).count(b"HTTP/1.1 200") == 4
 
 
 def wait_for_room(running: Running) -> None:

@@ -1,8 +1,10 @@
 """The page from outside: who gets what, and what it says."""
 
+import asyncio
 import base64
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -184,6 +186,39 @@ def test_a_form_of_another_site_changes_nothing(inside: PageForTests, path: str)
 @pytest.mark.parametrize("path", ["/login", "/source"])
 def test_a_large_form_is_refused(inside: PageForTests, path: str) -> None:
     assert inside.browser.post(path, data={"token": "x" * MAX_FORM_BYTES}).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\xff", b"token=%ed%a0%80", b"--x\r\n"],
+    ids=["no text", "half an emoji", "multipart"],
+)
+def test_what_is_no_form_of_ours_is_refused_and_no_bug(page: PageForTests, body: bytes) -> None:
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x; charset=undefined"):
+        answer = page.browser.post("/login", content=body, headers={"Content-Type": kind})
+
+        assert answer.status_code in (400, 401)
+        assert answer.headers["content-security-policy"] == CSP
+
+
+def test_who_leaves_in_the_middle_of_a_form_is_no_bug(page: PageForTests, caplog: pytest.LogCaptureFixture) -> None:
+    answered: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def keep(message: Any) -> None:
+        answered.append(message)
+
+    scope = {"type": "http", "method": "POST", "scheme": "http", "path": "/login", "query_string": b"", "headers": []}
+
+    async def leave() -> None:
+        await page.browser.app(scope, receive, keep)
+
+    asyncio.run(leave())
+
+    assert answered[0]["status"] == 400
+    assert caplog.records == []
 
 
 def test_an_empty_page_tells_how_to_make_the_first_connection(page: PageForTests) -> None:

@@ -135,6 +135,8 @@ def test_a_held_key_is_forgotten() -> None:
         ({"origin": "http://evil.example", "host": "page.example"}, False),
         ({"origin": "http://page.example.evil.example", "host": "page.example"}, False),
         ({"origin": "null", "host": "page.example"}, True),
+        ({"origin": "http://[", "host": "page.example"}, False),
+        ({"origin": "", "host": "page.example"}, False),
         ({"host": "page.example"}, True),
     ],
 )

@@ -60,6 +60,11 @@ class Refusing(FakeTransport):
             raise type(self.error)("no")  # a new one each time: it holds what it went through
 
 
+class Slow(FakeTransport):
+    async def answer(self, payloads: list[bytes]) -> None:
+        await asyncio.sleep(0.15)
+
+
 class Hanging(FakeTransport):
     async def answer(self, payloads: list[bytes]) -> None:
         await asyncio.sleep(3600)
@@ -81,6 +86,18 @@ def run(transport: FakeTransport, story: Callable[[Publisher], Awaitable[Any]], 
     told = asyncio.run(tell())
     assert complaints == []
     return told
+
+
+class Deaf(FakeTransport):
+    """Answers what is quick, and nothing else before it is woken, whatever it is told of a timeout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.woken = asyncio.Event()
+
+    async def publish(self, request: Any, timeout: float, **about: object) -> object:
+        await (asyncio.sleep(0.2) if request.messages[0].data == b"quick" else self.woken.wait())
+        return None
 
 
 async def gather(publisher: Publisher, requests: list[list[bytes]]) -> list[int]:
@@ -155,7 +172,73 @@ def test_a_pubsub_that_does_not_answer_is_not_waited_for() -> None:
     told = run(transport, lambda publisher: gather(publisher, [[b"x" * MAX_BYTES] for _ in range(9)]))
 
     assert told == [503] * 9
-    assert len(transport.requests) < 9, "who has left is not published any more"
+    assert len(transport.requests) == MAX_REQUESTS, "who has left is not published any more"
+
+
+def test_a_turn_that_comes_too_late_is_not_waited_for() -> None:
+    transport = Slow()
+
+    told = run(transport, lambda publisher: gather(publisher, [[b"x"] * (MAX_REQUESTS + 1) * MAX_MESSAGES]))
+
+    assert told == [503]
+
+
+def test_each_waits_for_its_own_time_whoever_came_before() -> None:
+    transport = Deaf()
+
+    async def publish_later(publisher: Publisher, seconds: float, payload: bytes) -> int:
+        await asyncio.sleep(seconds)
+        return (await gather(publisher, [[payload]]))[0]
+
+    async def story(publisher: Publisher) -> list[int]:
+        async with asyncio.timeout(30):
+            first = [(0, b"slow"), (0.3, b"slow"), (0.5, b"quick")]
+            told = await asyncio.gather(*(publish_later(publisher, seconds, payload) for seconds, payload in first))
+            told.append(await publish_later(publisher, 0, b"slow"))
+        transport.woken.set()
+        return told
+
+    assert run(transport, story, seconds=0.6) == [503, 503, 200, 503]
+
+
+@pytest.mark.parametrize("place", [0, 1499])
+def test_all_of_a_request_has_to_be_taken(place: int) -> None:
+    payloads = [b"good"] * 1500
+    payloads[place] = b"bad"
+
+    assert run(Refusing(exceptions.NotFound("topic"), b"bad"), lambda publisher: gather(publisher, [payloads])) == [503]
+
+
+def test_an_outage_is_told_again_and_so_is_another(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = Refusing(exceptions.NotFound("topic"))
+
+    async def story(publisher: Publisher) -> list[int]:
+        lines = []
+        for error, seconds in ((transport.error, 10), (exceptions.PermissionDenied("role"), 10), (None, 10), (None, 0)):
+            transport.error = error or transport.error
+            monkeypatch.setattr("services.publish_messages._LOG_SECONDS", seconds)
+            await gather(publisher, [[b"lost"]])
+            lines.append(len(caplog.records))
+        return lines
+
+    assert run(transport, story) == [1, 2, 2, 3]
+
+
+def test_what_is_under_way_is_waited_for_at_the_end() -> None:
+    transport = Slow()
+
+    async def story(publisher: Publisher) -> int:
+        leaving = asyncio.create_task(publisher.publish([b"late"], ABOUT))
+        while not transport.under_way:
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await publisher.close()
+        return transport.under_way
+
+    assert run(transport, story) == 0
+    assert transport.taken() == [b"late"]
 
 
 def test_who_leaves_takes_nobody_with_them() -> None:
