@@ -19,6 +19,8 @@ class RefusedError(Exception):
         self.message = message
         """A sentence for people, in which nothing of the request is repeated."""
         self.retry_after_seconds = retry_after_seconds
+        self.connection_id: str | None = None
+        """Whose request it is, where that is known: for the log."""
 
 
 BUG = RefusedError(500, "bug", "The collector has a bug; nothing is known to be taken")

@@ -1,6 +1,6 @@
 """The collector: what SDKs, Segment and email providers send, checked at the door and published to Pub/Sub."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
@@ -32,7 +32,7 @@ def build_collector(
         Route("/health", _tell_health, methods=["GET"]),
         Route("/ready", _tell_ready(door), methods=["GET"]),
     ]
-    handlers = {RefusedError: _answer_refused, HTTPException: _answer_http, Exception: _answer_bug}
+    handlers = {RefusedError: _answer_refused(door), HTTPException: _answer_http, Exception: _answer_bug}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False  # else it sends calls to wherever the header Host says
     # Around all of Starlette: within, a browser could not read what is said of a bug of ours.
@@ -67,9 +67,13 @@ def _tell_ready(door: Door) -> Callable[[Request], object]:
     return tell
 
 
-async def _answer_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    return say_refused(error)
+def _answer_refused(door: Door) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)
+        door.refusals.note(error)
+        return say_refused(error)
+
+    return answer
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

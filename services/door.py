@@ -10,6 +10,7 @@ from services.known_connections import KnownConnections
 from services.limit_rate import Bucket
 from services.limits import MAX_PENDING_BYTES, MAX_STRANGER_BYTES, RETRY_SECONDS
 from services.read_body import PendingBytes, Room
+from services.tell_refusals import Refusals
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Door:
     pending: PendingBytes = field(default_factory=lambda: PendingBytes(MAX_PENDING_BYTES))
     strangers: PendingBytes = field(init=False)
     """The part of it for those who have not shown a key yet."""
+    refusals: Refusals = field(default_factory=Refusals)
     _buckets: dict[str, Bucket] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from services.publish_messages import Publisher
 from services.read_body import check_head, read_body
 from services.read_head import read_head
 from services.split_calls import Admit, find_write_key, split_batch, split_call
+from services.tell_refusals import Naming
 
 CALL_TYPES = {
     "identify": "identify",
@@ -61,6 +62,7 @@ class TakeCalls:
         try:
             await self._take(scope, receive)
         except RefusedError as refused:
+            self._door.refusals.note(refused)
             await say_refused(refused, OPEN_TO_PAGES)(scope, receive, send)
         except Exception:
             _log.exception("A bug of the collector's")
@@ -89,16 +91,18 @@ class TakeCalls:
                 room.take_messages(count, size)
 
             received_at = door.tell_time()
-            payloads = _split(body, kind, received_at, admit)
-            await self._calls.publish(payloads, door.attributes(sender, received_at))
+            with Naming(sender):
+                payloads = _split(body, kind, received_at, admit)
+                await self._calls.publish(payloads, door.attributes(sender, received_at))
 
 
 def admit_sender(door: Door, key: str | None) -> Connection:
     """The connection of the key, if it is one for calls and not too fast already. Raises `RefusedError`."""
     connection = door.admit_key(key)
-    if connection.kind is not ConnectionKind.SEGMENT:
-        raise RefusedError(403, "other_kind", "This key is one for the webhooks of an email provider, not for calls")
-    door.admit_calls(connection, 0)
+    with Naming(connection):
+        if connection.kind is not ConnectionKind.SEGMENT:
+            raise RefusedError(403, "other_kind", "This key is one for an email provider's webhooks, not for calls")
+        door.admit_calls(connection, 0)
     return connection
 
 

@@ -23,6 +23,7 @@ from services.signatures.segment import Coverage, check_segment_signature
 from services.signatures.sendgrid import SIGNATURE_HEADER, TIMESTAMP_HEADER, check_sendgrid_signature
 from services.signatures.verdicts import BadVerificationKeyError, ForgedError
 from services.split_calls import split_webhook
+from services.tell_refusals import Naming
 
 SENDERS = {
     "segment": ConnectionKind.SEGMENT,
@@ -74,8 +75,8 @@ class TakeWebhooks:
         check_head(head, MAX_WEBHOOK_BYTES)
         key = head.key
         connection = self._find_connection(request, key, SENDERS[sender])
-        self.door.admit_calls(connection, 0)
-        with self.door.open_room(key) as room:
+        with Naming(connection), self.door.open_room(key) as room:
+            self.door.admit_calls(connection, 0)
             body = await read_body(head, request.receive, MAX_WEBHOOK_BYTES, room)
             # Before the signature is looked at, which means splitting it as well: whoever sends too many calls need
             # not be who they say they are.
@@ -93,8 +94,9 @@ class TakeWebhooks:
             connection = self.door.admit_key(key)
         else:
             connection = self.door.admit_named(request.query_params["connection"])
-        if connection.kind is not kind:
-            raise RefusedError(403, "other_kind", "The connection is one for another sender")
+        with Naming(connection):
+            if connection.kind is not kind:
+                raise RefusedError(403, "other_kind", "The connection is one for another sender")
         return connection
 
     async def _prove(self, connection: Connection, request: Request, body: bytes) -> _Proof | None:

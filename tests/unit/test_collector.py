@@ -401,6 +401,20 @@ def test_too_many_calls_are_told_when_to_come_back(world: World) -> None:
     assert world.send("/v1/batch", batch, key=key).status_code == 200
 
 
+def test_what_is_refused_is_told_with_its_connection(world: World, key: str, caplog: pytest.LogCaptureFixture) -> None:
+    mail = world.add("mailgun")
+    world.send("/v1/batch", b"{}", key=key)
+    world.send("/v1/track", key=mail)
+    world.send("/hooks/sendgrid", key=mail)
+    world.send("/v1/track", key="sw_nobody")
+
+    world.door.refusals.tell()
+
+    told = caplog.records[-1].message
+    for what in ("1 empty_batch of segment", "2 other_kind of mailgun", "1 no_valid_key"):
+        assert what in told
+
+
 def test_who_is_too_fast_is_told_before_the_body_is_read(world: World) -> None:
     key = world.add(calls_per_second=1)
     world.send("/v1/track", key=key)
