@@ -1,0 +1,76 @@
+import threading
+import time
+from typing import Any
+
+import pytest
+from bqemulator.storage.engine import DuckDBEngine
+
+from scripts.ask_duckdb_alone import ask_duckdb_alone
+
+
+class Connection:
+    """As DuckDB's: it holds the result of its last statement, for whoever reads."""
+
+    def __init__(self) -> None:
+        self.rows: list[str] = []
+
+    def execute(self, sql: str) -> "Connection":
+        self.rows = [sql]
+        time.sleep(0.002)
+        return self
+
+    def fetchall(self) -> list[str]:
+        time.sleep(0.002)
+        return self.rows
+
+
+class Engine:
+    """As bqemulator's."""
+
+    def __init__(self) -> None:
+        self.connection = Connection()
+
+    def execute(self, sql: str, parameters: list[Any] | None = None) -> Any:
+        return self.connection.execute(sql)
+
+    def fetch_arrow(self, sql: str, parameters: list[Any] | None = None) -> Any:
+        result = self.execute(sql, parameters)
+        return ["arrow", *result.fetchall()]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A fake engine with what the real one's class is changed to."""
+    monkeypatch.setattr(DuckDBEngine, "execute", Engine.execute)
+    monkeypatch.setattr(DuckDBEngine, "fetch_arrow", Engine.fetch_arrow)
+    ask_duckdb_alone()
+    changed = type("Changed", (Engine,), {"execute": DuckDBEngine.execute, "fetch_arrow": DuckDBEngine.fetch_arrow})
+    return changed()
+
+
+def test_each_thread_reads_the_rows_of_its_own_statement(engine: Any) -> None:
+    wrong: list[object] = []
+
+    def ask(name: str) -> None:
+        for number in range(20):
+            sql = f"{name} {number}"
+            found = engine.fetch_arrow(sql) if number % 2 else engine.execute(sql).fetchall()
+            if found != (["arrow", sql] if number % 2 else [sql]):
+                wrong.append((sql, found))
+
+    threads = [threading.Thread(target=ask, args=(f"thread {number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+
+
+def test_rows_that_were_read_stay_what_they_were(engine: Any) -> None:
+    engine.fetch_arrow("an arrow first")
+    first = engine.execute("first")
+    engine.execute("second")
+
+    assert first.fetchone() == "first"
+    assert first.fetchone() is None
