@@ -5,57 +5,15 @@ import logging
 import math
 import socket
 import sys
-import threading
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from types import FrameType
+from collections.abc import Sequence
 
-import uvicorn
-from google.auth.exceptions import DefaultCredentialsError
-from starlette.applications import Starlette
-
-from pipelines.clients import bigquery_client
 from schemas.tables import check_dataset
-from services.collector import build_collector
-from services.connection_store import ConnectionStore, StoreError
-from services.door import Door
-from services.fetch_amazon import fetch_amazon
-from services.http_protocol import LimitedProtocol
-from services.known_connections import KnownConnections
-from services.limits import KEEP_ALIVE_SECONDS, REFRESH_SECONDS
+from services.limits import REFRESH_SECONDS
 from services.one_line_parser import OneLineParser
-from services.publish_messages import Publisher, open_channel
-from services.secret_store import SecretStoreError, open_secret_store
-from services.signatures.remember_certificates import RememberedCertificates
-from services.signatures.remember_signatures import SeenSignatures
-from services.take_webhooks import TakeWebhooks
 
 PROGRAM = "python -m services.run_collector"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CollectorSettings:
-    """The command line."""
-
-    calls_topic: str
-    logs_topic: str
-    dataset: str
-    secrets: str
-    refresh_seconds: float
-    host: str
-    port: int
-
-
-class _Server(uvicorn.Server):
-    """Ends with 0 after a signal, when all are answered: uvicorn's own ends by the signal."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal; a second one waits for nobody."""
-        self.force_exit, self.should_exit = self.should_exit, True
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -93,18 +51,30 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; the exit code."""
     parser = build_parser()
-    settings = CollectorSettings(**vars(parser.parse_args(arguments)))
+    settings = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         check_dataset(settings.dataset)
         for topic in (settings.calls_topic, settings.logs_topic):
             _check_topic(topic)
+    except ValueError as error:
+        parser.error(str(error))
+    # These take most of a second to import; a mistake in the flags is told before.
+    from google.auth.exceptions import DefaultCredentialsError
+
+    from pipelines.clients import bigquery_client
+    from services.connection_store import ConnectionStore, StoreError
+    from services.known_connections import KnownConnections
+    from services.secret_store import SecretStoreError, open_secret_store
+    from services.serve_collector import make_server
+
+    try:
         store = ConnectionStore(bigquery_client(settings.dataset.partition(".")[0]), settings.dataset)
         connections = KnownConnections(store.load, open_secret_store(settings.secrets).read)
         connections.refresh()
     except DefaultCredentialsError:
         parser.error("no Google credentials: gcloud auth application-default login")
-    except (ValueError, StoreError, SecretStoreError) as error:
+    except (StoreError, SecretStoreError) as error:
         parser.error(str(error))
     try:
         listening = _listen(settings.host, settings.port)
@@ -113,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with listening:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         _log.info("Taking calls and webhooks at http://%s:%d", host, listening.getsockname()[1])
-        server = _Server(_configure(settings, connections))
+        server = make_server(settings.calls_topic, settings.logs_topic, connections, settings.refresh_seconds)
         server.run([listening])
     return 0 if server.started else 1
 
@@ -137,37 +107,6 @@ def _check_topic(topic: str) -> None:
     parts = topic.split("/")
     if len(parts) != 4 or parts[0] != "projects" or parts[2] != "topics" or not all(parts):
         raise ValueError(f"{topic!r} is not of the form projects/PROJECT/topics/NAME")
-
-
-def _configure(settings: CollectorSettings, connections: KnownConnections) -> uvicorn.Config:
-    door = Door(connections, lambda: time.time_ns() // 1000, time.monotonic)
-    calls, logs = Publisher(settings.calls_topic), Publisher(settings.logs_topic)
-
-    @asynccontextmanager
-    async def live(app: Starlette) -> AsyncIterator[None]:
-        async with open_channel() as channel:
-            calls.open(channel)
-            logs.open(channel)
-            threading.Thread(target=connections.keep_fresh, args=(settings.refresh_seconds,), daemon=True).start()
-            yield
-            await calls.close()
-            await logs.close()
-
-    certificates = RememberedCertificates(fetch_amazon)
-    take_webhooks = TakeWebhooks(door, calls, logs, SeenSignatures(), certificates, fetch_amazon)
-    return uvicorn.Config(
-        build_collector(door, calls, take_webhooks, live),
-        loop="uvloop",
-        http=LimitedProtocol,
-        ws="none",
-        access_log=False,  # a line a request, with its address, is neither affordable nor anybody's business
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,  # nobody asks for addresses
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=10,
-    )
 
 
 if __name__ == "__main__":
