@@ -45,9 +45,10 @@ def create(connection: Connection) -> Change:
     return Change(connection.created_at, *about, **settings)
 
 
-def add_key(connection_id: str, key: ApiKey) -> Change:
+def add_key(connection: Connection, key: ApiKey) -> Change:
     """The change that adds a key."""
-    return Change(key.created_at, connection_id, KEY_ADDED, key_id=key.key_id, key_salt=key.salt, key_hash=key.hash)
+    about = connection.connection_id, KEY_ADDED, connection.workspace_id
+    return Change(key.created_at, *about, key_id=key.key_id, key_salt=key.salt, key_hash=key.hash)
 
 
 def expire_key(connection_id: str, key_id: str, expires_at: int, now: int) -> Change:
@@ -58,11 +59,12 @@ def expire_key(connection_id: str, key_id: str, expires_at: int, now: int) -> Ch
 def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
     """The connections by their id, oldest first; changes of one that was never created count for nothing.
 
-    So do those of a kind that this version does not know, and a second creation. None keeps the others from being read.
+    So do those of a kind that this version does not know, a second creation, and a key of another workspace: of two who
+    create the same id at the same moment, the later one's key opens nothing. None keeps the others from being read.
     """
     created: dict[str, Change] = {}
     settings: dict[str, dict[str, Any]] = {}
-    keys: dict[str, dict[str, ApiKey]] = {}
+    keys: dict[tuple[str, str | None], dict[str, ApiKey]] = {}
     expiries: dict[tuple[str, str], int] = {}
     over: set[tuple[str, str]] = set()
     for change in sorted(changes, key=lambda change: (change.changed_at, msgspec.json.encode(change))):
@@ -77,7 +79,7 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
             settings.setdefault(connection_id, {})["secret_kept_at"] = change.changed_at
         elif change.change == KEY_ADDED and change.key_id and change.key_salt and change.key_hash:
             key = ApiKey(change.key_id, change.key_salt, change.key_hash, change.changed_at)
-            keys.setdefault(connection_id, {}).setdefault(change.key_id, key)
+            keys.setdefault((connection_id, change.workspace_id), {}).setdefault(change.key_id, key)
         elif change.change == KEY_EXPIRES and change.key_id and change.expires_at is not None:
             place = connection_id, change.key_id
             expiries[place] = min(expiries.get(place, change.expires_at), change.expires_at)
@@ -93,7 +95,7 @@ def fold_changes(changes: Iterable[Change]) -> dict[str, Connection]:
                 msgspec.structs.replace(
                     key, expires_at=expiries.get((connection_id, key_id)), is_over=(connection_id, key_id) in over
                 )
-                for key_id, key in keys.get(connection_id, {}).items()
+                for key_id, key in keys.get((connection_id, change.workspace_id), {}).items()
             ),
             **settings[connection_id],
         )

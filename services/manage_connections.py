@@ -93,7 +93,7 @@ def create_connection(
         keys=(key,),
     )
     secret = [keep_secret(connection_id, now)] if has_signing_secret else []
-    store.append([create(connection), add_key(connection_id, key), *secret])
+    store.append([create(connection), add_key(connection, key), *secret])
     return connection, text
 
 
@@ -122,7 +122,7 @@ def rotate_key(
     text, key = make_key(now)
     ends = now + keep_seconds * _SECOND
     old = [old.key_id for old in connection.keys if old.is_valid(ends)]
-    store.append([add_key(connection_id, key), *(expire_key(connection_id, key_id, ends, now) for key_id in old)])
+    store.append([add_key(connection, key), *(expire_key(connection_id, key_id, ends, now) for key_id in old)])
     return connection, text
 
 

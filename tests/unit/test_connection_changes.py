@@ -84,7 +84,7 @@ histories = st.lists(changes, max_size=12)
 WHOLE = [
     Change(0, "c1", "created", "w1", "segment", "one", 1),
     Change(0, "c2", "created", "w1", "sendgrid", "two", 1),
-    Change(1, "c1", "key_added", key_id="k1", key_salt=b"s1", key_hash=b"h1"),
+    Change(1, "c1", "key_added", "w1", key_id="k1", key_salt=b"s1", key_hash=b"h1"),
 ]
 
 
@@ -109,9 +109,10 @@ def test_a_revoked_key_stays_revoked(history: list[Change], ended_at: int) -> No
 
 def test_a_second_creation_changes_nothing() -> None:
     second = Change(5, "c1", "created", "w2", "mailgun", "other", 9, topic_arn="arn")
-    same_key = Change(5, "c1", "key_added", key_id="k1", key_salt=b"s2", key_hash=b"h2")
+    same_key = Change(5, "c1", "key_added", "w1", key_id="k1", key_salt=b"s2", key_hash=b"h2")
+    key_of_another_workspace = Change(5, "c1", "key_added", "w2", key_id="k2", key_salt=b"s2", key_hash=b"h2")
 
-    assert fold_changes([*WHOLE, second, same_key]) == fold_changes(WHOLE)
+    assert fold_changes([*WHOLE, second, same_key, key_of_another_workspace]) == fold_changes(WHOLE)
 
 
 # Keys
