@@ -5,16 +5,18 @@ between its statement and its reading, each get what the other asked for.
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from bqemulator.storage.engine import DuckDBEngine
 
 
 class _Rows:
-    """A result that has been read."""
+    """A result that has been read; as Arrow it is asked for again, which only a query ever is."""
 
-    def __init__(self, rows: list[Any]) -> None:
+    def __init__(self, rows: list[Any], ask_as_arrow: Callable[[], Any]) -> None:
         self._rows = rows
+        self.to_arrow_table = ask_as_arrow
 
     def fetchall(self) -> list[Any]:
         """As DuckDB's."""
@@ -36,7 +38,9 @@ def ask_duckdb_alone() -> None:
         with lock:
             result = execute(self, sql, parameters)
             # `fetch_arrow` reads the result itself, and holds the lock until it has.
-            return result if getattr(reading, "is_arrow", False) else _Rows(result.fetchall())
+            if getattr(reading, "is_arrow", False):
+                return result
+            return _Rows(result.fetchall(), lambda: fetch_arrow_alone(self, sql, parameters))
 
     def fetch_arrow_alone(self: Any, sql: str, parameters: list[Any] | None = None) -> Any:
         with lock:

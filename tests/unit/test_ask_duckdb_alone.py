@@ -74,3 +74,7 @@ def test_rows_that_were_read_stay_what_they_were(engine: Any) -> None:
 
     assert first.fetchone() == "first"
     assert first.fetchone() is None
+
+
+def test_a_result_can_be_had_as_arrow(engine: Any) -> None:
+    assert engine.execute("first").to_arrow_table() == ["arrow", "first"]
