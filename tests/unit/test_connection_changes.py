@@ -99,6 +99,7 @@ def test_neither_order_nor_repetition_counts(history: list[Change], chance: rand
 
 @given(histories, times)
 @example([Change(3, "c1", "key_expires", key_id="k1", expires_at=3)], 1)
+@example([Change(3, "c1", "key_expires", key_id="k1", expires_at=9)], 4)
 @example([Change(0, "c1", "created", None, "segment", "one", 1)], 0)
 def test_a_revoked_key_stays_revoked(history: list[Change], ended_at: int) -> None:
     ended = Change(2, "c1", "key_expires", key_id="k1", expires_at=ended_at)
