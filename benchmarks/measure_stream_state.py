@@ -11,7 +11,7 @@ from benchmarks.compare_results import compare_values, expected_facts
 from benchmarks.generate_calls import Truth, generate_calls
 from benchmarks.measure_process import Cost, measure_process
 from benchmarks.run_rounds import EnginesDiffer, run_apart
-from benchmarks.stream_engines import SOURCE, Heard, make_command
+from benchmarks.stream_engines import Heard, make_command, source_of
 
 # Not known to the steps that are measured.
 _BEYOND = ("lines", "audience changes")
@@ -39,7 +39,7 @@ def measure_state(
     sizes = sorted({size for of_engine in engines.values() for size in of_engine})
     truths = {size: run_apart(generate_calls, folder / f"calls_{size}.jsonl", size, seed) for size in sizes}
     run_apart(generate_calls, folder / "calls_1.jsonl", 1, seed)
-    all_engines: dict[str, Sequence[int]] = {SOURCE: sizes, **engines}
+    all_engines: dict[str, Sequence[int]] = {**{source_of(name): sizes for name in engines}, **engines}
     runs: dict[tuple[str, int], list[Cost]] = {}
     for number in range(1, rounds + 1):
         for name, of_engine in all_engines.items():  # the start first: what disturbs a round disturbs both
@@ -87,7 +87,8 @@ def _output(name: str, size: int, folder: Path) -> Path:
 
 
 def _summarise(runs: Mapping[tuple[str, int], Sequence[Cost]], name: str, size: int) -> StateCost:
-    rounds = list(zip(runs[name, size], runs[name, 1], runs[SOURCE, size], runs[SOURCE, 1], strict=True))
+    source = source_of(name)
+    rounds = list(zip(runs[name, size], runs[name, 1], runs[source, size], runs[source, 1], strict=True))
     cpu = median(whole.cpu_s - start.cpu_s - (read.cpu_s - idle.cpu_s) for whole, start, read, idle in rounds)
     wall = median(whole.wall_s - start.wall_s - (read.wall_s - idle.wall_s) for whole, start, read, idle in rounds)
     return StateCost(size, cpu / size * 1e6, wall / size * 1e6, list(runs[name, size]))

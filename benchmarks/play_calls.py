@@ -1,6 +1,7 @@
 """A file of calls as a stream whose clock the benchmark turns: the same lines, bundles and windows for each engine."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ from apache_beam.io.gcp.pubsub import PubsubMessage
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+
+from pipelines.read import gather_blocks
+from schemas.messages import Message, MessageBlock
 
 # As many as the local streaming runner pulls at once.
 MESSAGES_A_PULL = 1000
@@ -18,7 +23,7 @@ _START_SECONDS = 1_800_000_000
 
 
 class PlayCalls(beam.PTransform):
-    """Give `PubsubMessage`s, a pull a bundle; `calls_a_window` of them arrive in each window."""
+    """Give `MessageBlock`s as the local reader does, a pull a bundle; `calls_a_window` messages come in each window."""
 
     def __init__(self, path: Path, calls_a_window: int, window_seconds: int) -> None:
         super().__init__()
@@ -36,10 +41,12 @@ class PlayCalls(beam.PTransform):
                 story = story.advance_watermark_to(_START_SECONDS + window * self._window_seconds)
             arrival = _START_SECONDS + window * self._window_seconds
             story = story.add_elements([TimestampedValue(start, arrival)])
-        messages: PCollection = (
-            begin | "Turn" >> story.advance_watermark_to_infinity() | "Pull" >> beam.ParDo(_PullFn(str(self._path)))
+        blocks: PCollection = (
+            begin
+            | "Turn" >> story.advance_watermark_to_infinity()
+            | "Pull" >> beam.ParDo(_PullFn(str(self._path), self._window_seconds))
         )
-        return messages
+        return blocks
 
 
 def _find_pulls(path: Path) -> Iterator[tuple[int, int]]:
@@ -53,11 +60,26 @@ def _find_pulls(path: Path) -> Iterator[tuple[int, int]]:
 
 
 class _PullFn(beam.DoFn):
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, window_seconds: int) -> None:
         self._path = path
+        self._window_seconds = window_seconds
 
-    def process(self, start: int) -> Iterator[PubsubMessage]:
+    def process(self, start: int, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[MessageBlock]:
         with open(self._path, "rb") as lines:
             lines.seek(start)
-            for _, line in zip(range(MESSAGES_A_PULL), lines, strict=False):
-                yield PubsubMessage(line.rstrip(b"\n"), {})
+            pulled = islice(lines, MESSAGES_A_PULL)
+            messages = (Message(line.rstrip(b"\n"), {}, timestamp.micros) for line in pulled)
+            for _, block in gather_blocks(messages, "played", self._window_seconds):
+                yield block
+
+
+class GiveMessagesFn(beam.DoFn):
+    """What a block holds, one by one, each at the time of its publishing: what Beam's own reader gives."""
+
+    def process(self, block: MessageBlock) -> Iterator[PubsubMessage]:
+        """Give `PubsubMessage`s."""
+        for message in block.messages:
+            timed: Any = TimestampedValue(
+                PubsubMessage(message.payload, dict(message.attributes)), Timestamp(micros=message.published_at)
+            )
+            yield timed

@@ -1,7 +1,7 @@
 """One engine over a file of calls that is played as a stream: `python -m benchmarks.stream_engines --help`.
 
 What runs is what remembers: parsing, de-duplication and identity, from messages to calls with their persons. What came
-of it is gathered in this process and written as one JSON file. The engine `source` reads the messages and nothing else.
+of it is gathered in this process and written as one JSON file. The sources read the messages and nothing else.
 """
 
 import argparse
@@ -14,13 +14,11 @@ from typing import Any
 
 import apache_beam as beam
 import msgspec
-from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.pvalue import PCollection
 
 from benchmarks.by_the_docs import WORKSPACE
-from benchmarks.play_calls import PlayCalls
+from benchmarks.play_calls import GiveMessagesFn, PlayCalls
 from benchmarks.stream_by_the_docs import resolve_stream
-from pipelines.read import BlockMessagesFn
 from pipelines.runners import make_options
 from pipelines.settings import Settings, build_parser
 from schemas.calls import CallBlock
@@ -31,7 +29,7 @@ from transforms.dedupe_calls import DedupeCalls
 from transforms.parse_calls import ParseCalls
 from transforms.resolve_identities import ResolveIdentities
 
-SOURCE, PIPELINE = "source", "the pipeline"
+SOURCE, SOURCE_BY_THE_DOCS, PIPELINE = "source", "source, one by one", "the pipeline"
 BY_THE_DOCS: Mapping[str, str] = {
     "by the docs": "cell",
     "by the docs, combining": "combining",
@@ -119,16 +117,16 @@ def _hear_person(identifier_type: str, identifier: str, person_id: str | None) -
         of_type[identifier] = person_id
 
 
-def _run_source(messages: PCollection, window_seconds: int) -> None:
-    _ = messages | "Drop" >> beam.ParDo(_DropFn())
+def _run_source(blocks: PCollection, window_seconds: int) -> None:
+    _ = blocks | "Drop" >> beam.ParDo(_DropFn())
 
 
-def _run_pipeline(messages: PCollection, window_seconds: int) -> None:
-    parsed = (
-        messages
-        | "BlockMessages" >> beam.ParDo(BlockMessagesFn("played"))
-        | "ParseCalls" >> ParseCalls(WORKSPACE, Settings.max_call_bytes, Settings.max_rejected_percent)
-    )
+def _run_source_by_the_docs(blocks: PCollection, window_seconds: int) -> None:
+    _ = blocks | "Give messages" >> beam.ParDo(GiveMessagesFn()) | "Drop" >> beam.ParDo(_DropFn())
+
+
+def _run_pipeline(blocks: PCollection, window_seconds: int) -> None:
+    parsed = blocks | "ParseCalls" >> ParseCalls(WORKSPACE, Settings.max_call_bytes, Settings.max_rejected_percent)
     unique = parsed.calls | "DedupeCalls" >> DedupeCalls(_HORIZON_SECONDS)
     resolved = (unique.calls, unique.callers) | "ResolveIdentities" >> ResolveIdentities(
         Settings.identity_rules, Settings.identity_shards, window_seconds
@@ -140,7 +138,8 @@ def _run_pipeline(messages: PCollection, window_seconds: int) -> None:
     _ = resolved.identities | "HearIdentities" >> beam.ParDo(_HearIdentitiesFn())
 
 
-def _run_by_the_docs(way: str, messages: PCollection, window_seconds: int) -> None:
+def _run_by_the_docs(way: str, blocks: PCollection, window_seconds: int) -> None:
+    messages = blocks | "Give messages" >> beam.ParDo(GiveMessagesFn())
     resolved = resolve_stream(messages, way, _HORIZON_SECONDS, window_seconds)
     _ = resolved.calls | "Hear calls" >> beam.FlatMap(_hear_call)
     _ = resolved.rejected | "Hear rejected" >> beam.FlatMap(_hear_rejected)
@@ -150,10 +149,16 @@ def _run_by_the_docs(way: str, messages: PCollection, window_seconds: int) -> No
 
 ENGINES: Mapping[str, Callable[[PCollection, int], None]] = {
     SOURCE: _run_source,
+    SOURCE_BY_THE_DOCS: _run_source_by_the_docs,
     PIPELINE: _run_pipeline,
     **{name: partial(_run_by_the_docs, way) for name, way in BY_THE_DOCS.items()},
 }
 """What there is to run."""
+
+
+def source_of(engine: str) -> str:
+    """What only reads the messages as this engine does: in blocks, or one by one."""
+    return SOURCE if engine in (SOURCE, PIPELINE) else SOURCE_BY_THE_DOCS
 
 
 def make_command(engine: str, calls: Path, output: Path, calls_a_window: int) -> list[str]:
@@ -171,17 +176,16 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  python -m benchmarks.stream_engines 'the pipeline' calls.jsonl heard.json",
     )
-    parser.add_argument("engine", choices=ENGINES, help="`source` only reads the messages")
+    parser.add_argument("engine", choices=ENGINES, help="the sources only read the messages")
     parser.add_argument("calls", type=Path, metavar="CALLS.jsonl", help="what benchmarks.generate_calls has written")
     parser.add_argument("output", type=Path, metavar="HEARD.json", help="what came of it")
     parser.add_argument("--calls_a_window", type=int, default=5000, help="how full windows are. Default: %(default)s")
     parser.add_argument("--window_seconds", type=int, default=10, help="Default: %(default)s")
     arguments = parser.parse_args(argv)
-    options = make_options([], build_parser(), input_files=None, window_seconds=arguments.window_seconds)
-    options.view_as(StandardOptions).runner = "benchmarks.local_runner.LocalStreamingRunner"
+    options = make_options([], build_parser(), input_files=None)
     pipeline = beam.Pipeline(options=options)
-    messages = pipeline | "PlayCalls" >> PlayCalls(arguments.calls, arguments.calls_a_window, arguments.window_seconds)
-    ENGINES[arguments.engine](messages, arguments.window_seconds)
+    blocks = pipeline | "PlayCalls" >> PlayCalls(arguments.calls, arguments.calls_a_window, arguments.window_seconds)
+    ENGINES[arguments.engine](blocks, arguments.window_seconds)
     pipeline.run().wait_until_finish()
     arguments.output.write_bytes(msgspec.json.encode(Heard(dict(_facts), _persons)))
     return 0

@@ -112,13 +112,17 @@ def build(inputs: Inputs, settings: EmailSettings) -> Outputs:
 def read(pipeline: beam.Pipeline, settings: EmailSettings) -> Inputs:
     """The one input, and what tells who is who."""
     logs: PCollection
+    # Calls wait for nothing, but their counts do.
+    window_seconds = 0 if settings.output_dataset is None else COUNTS_WINDOW_SECONDS
     if settings.input_subscription is not None:
-        logs = pipeline | "ReadSubscription" >> ReadSubscription(settings.input_subscription)
+        logs = pipeline | "ReadSubscription" >> ReadSubscription(settings.input_subscription, window_seconds)
     else:
         logs = pipeline | "ReadFiles" >> ReadFiles(str(settings.input_files))
     updates = []
     if settings.identity_subscription is not None:
-        updates.append(pipeline | "ReadIdentitySubscription" >> ReadSubscription(settings.identity_subscription))
+        updates.append(
+            pipeline | "ReadIdentitySubscription" >> ReadSubscription(settings.identity_subscription, window_seconds)
+        )
     if settings.identity_files is not None:
         updates.append(pipeline | "ReadIdentityFiles" >> ReadFiles(settings.identity_files))
     return Inputs(logs, updates | "FlattenUpdates" >> beam.Flatten() if updates else None)
@@ -184,12 +188,7 @@ def run(argv: Sequence[str]) -> int:
     """Parse the command line, check the world, run the pipeline; the exit code."""
     try:
         settings, beam_flags = parse_email_settings(argv)
-        options = make_options(
-            beam_flags,
-            build_parser(),
-            input_files=settings.input_files,
-            window_seconds=0 if settings.output_dataset is None else COUNTS_WINDOW_SECONDS,
-        )
+        options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
         use_emulators(settings.output_dataset)
         check_email_world(settings, is_local(options))
         pipeline = beam.Pipeline(make_runner(options), options)

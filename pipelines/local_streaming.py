@@ -1,33 +1,43 @@
-"""What Beam 2.77's streaming DirectRunner (BundleBasedDirectRunner) needs to be of use on one machine.
+"""How a local stream reads Pub/Sub: many messages a pull, straight into blocks, acknowledged when they are done.
 
-It pulls 10 messages a bundle, hard-coded, and every bundle costs each step about a millisecond. After each pull it says
-that everything up to now has been read, so a backlog is late, and late calls do not wait for what tells who they are
-from. And it acknowledges messages as soon as they are pulled, so a crash loses what it held. All three are mended here,
-for local runs only, and nothing else is changed.
+Beam's own reader of local streams pulls 10 messages a bundle. It says after each pull that everything up to now has
+been read, so a backlog is late, and late calls do not wait for what tells who they are from. And it acknowledges what
+it has only just pulled, so a crash loses it.
 
-A message is acknowledged when everything that came of it is written: the runner pulls only when it has nothing else to
-do, so at a pull all is done of the messages pulled before, but for those that wait for the end of their window. What a
-crash interrupts comes again, and what was written of it is written again: at least once.
+Here a message is acknowledged when everything that came of it is written: the runner reads only when it has nothing
+else to do, so at a read all is done of what was read before, but for what waits for the end of its window. What a crash
+interrupts comes again, and what was written of it is written again: at least once.
 """
 
 import time
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from apache_beam.runners.direct import transform_evaluator
-from apache_beam.utils.timestamp import Timestamp
+from google.cloud import pubsub_v1
+
+from pipelines.read import gather_blocks
+from schemas.messages import Message, MessageBlock
 
 # What one Pull may answer with: https://cloud.google.com/pubsub/quotas#resource_limits
 PULL_MESSAGES = 1000
+PULL_TIMEOUT_SECONDS = 30
+
+# Google's emulator answers a pull with so many at most; an answer with fewer was the last of what was there.
+FULL_PULL_MESSAGES = 100
+
+# What a read gathers before anything else runs: each bundle costs each step.
+READ_MESSAGES = 5000
+READ_SECONDS = 0.5
 
 # The runner has one thread: while a pull waits nothing else runs and the watermark stands still. So an empty
 # subscription answers at once, and is asked again after this.
 IDLE_SECONDS = 0.05
 
-# How far an empty subscription lets the watermark come to now: for messages that are on their way.
-LAG_SECONDS = 0.5
-
+# How far the watermark stays behind: for messages that are on their way when all that is there has been read, and in a
+# backlog for those that Pub/Sub gives later than others that it got after them.
+LAG_MICROS = 500_000
+BACKLOG_LAG_MICROS = 10_000_000
 
 # For how long Pub/Sub leaves a message with us before it sends it again; what is still held is renewed in time. After a
 # crash the messages come again when it has passed. A bundle that takes longer is read twice, and counted as duplicates.
@@ -37,100 +47,87 @@ RENEWAL_SECONDS = 10.0
 # A request may have 512 KB (https://cloud.google.com/pubsub/quotas#resource_limits); an id has about 200 bytes.
 IDS_A_REQUEST = 1000
 
-_read_until: dict[str, Timestamp] = {}
-"""Subscription -> the watermark of what has been pulled from it."""
 
-_unacknowledged: dict[str, list[tuple[Timestamp, str]]] = {}
-"""Subscription -> when a message was published, and the id by which it is acknowledged."""
+class _Held(NamedTuple):
+    """A message that is not done."""
 
-_renewed_at: dict[str, float] = {}
-"""Subscription -> when the leases were renewed, by the monotonic clock."""
-
-_waits: dict[str, float] = {"seconds": 0.0}
-"""How long a message may wait in the pipeline, by the watermark."""
+    published_at: int
+    """Microseconds since 1970."""
+    ack_id: str
 
 
-class _Subscriber:
-    """A subscriber client that pulls many messages, never waits for one, and acknowledges what is done."""
+class LocalSubscription:
+    """Reads a subscription into blocks, never waits for a message, and acknowledges what is done.
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    `window_seconds`: for how long a message may wait for others, by the watermark.
+    """
 
-    def pull(self, subscription: str, max_messages: int, timeout: float) -> Any:
-        """As the client's own, with our bounds."""
-        self._acknowledge_done(subscription)
-        request = {"subscription": subscription, "max_messages": PULL_MESSAGES, "return_immediately": True}
+    def __init__(self, name: str, window_seconds: int) -> None:
+        self._client: Any = pubsub_v1.SubscriberClient()
+        self._name = name
+        self._window_seconds = window_seconds
+        self._held: list[_Held] = []
+        self._renewed_at = time.monotonic()
+        self.watermark = 0
+        """Up to when all that was published has been read, in microseconds since 1970; it never goes back."""
+
+    def read(self) -> Iterator[tuple[int, MessageBlock]]:
+        """What is there, up to READ_MESSAGES: blocks, each with the earliest publish time in it."""
+        self._acknowledge_done()
+        received: list[Any] = []
+        give_up = time.monotonic() + READ_SECONDS
+        caught_up_at = None
+        while caught_up_at is None and len(received) < READ_MESSAGES and time.monotonic() < give_up:
+            asked_at = time.time_ns() // 1000
+            pulled = self._pull()
+            received += pulled
+            if len(pulled) < FULL_PULL_MESSAGES:
+                caught_up_at = asked_at
+        times = [each.message.publish_time.ToMicroseconds() for each in received]
+        until = max(times) - BACKLOG_LAG_MICROS if caught_up_at is None else caught_up_at - LAG_MICROS
+        self.watermark = max(self.watermark, until)
+        if not received:
+            time.sleep(IDLE_SECONDS)
+            return iter(())
+        held = [_Held(at, each.ack_id) for at, each in zip(times, received, strict=True)]
+        self._lease(held)
+        self._held += held
+        messages = (
+            Message(each.message.data, dict(each.message.attributes), at)
+            for at, each in zip(times, received, strict=True)
+        )
+        return gather_blocks(messages, self._name, self._window_seconds)
+
+    def close(self) -> None:
+        """Nothing is read any more; what is held comes again when its lease has ended."""
+        self._client.close()
+
+    def _pull(self) -> Sequence[Any]:
+        """One answer of Pub/Sub, as protobuf: the wrappers of its client cost more than the call."""
+        request = {"subscription": self._name, "max_messages": PULL_MESSAGES, "return_immediately": True}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of return_immediately: it costs a service throughput
-            response = self._client.pull(request=request, timeout=timeout)
-        pulled = [
-            (Timestamp.from_utc_datetime(received.message.publish_time), received.ack_id)
-            for received in response.received_messages
-        ]
-        if pulled:
-            self._lease(subscription, pulled)
-            _unacknowledged.setdefault(subscription, []).extend(pulled)
-        else:
-            time.sleep(IDLE_SECONDS)
-        return response
+            response = self._client.pull(request=request, timeout=PULL_TIMEOUT_SECONDS)
+        received: Sequence[Any] = type(response).pb(response).received_messages
+        return received
 
-    def acknowledge(self, subscription: str, ack_ids: list[str]) -> None:
-        """Not yet: the runner acknowledges what it has only just pulled."""
-
-    def _acknowledge_done(self, subscription: str) -> None:
+    def _acknowledge_done(self) -> None:
         """Acknowledge what is done, and go on holding the rest."""
-        held = _unacknowledged.get(subscription)
-        if not held:
-            return
-        until = _read_until[subscription] - _waits["seconds"]
-        done = [one for one in held if one[0] <= until]
-        for ack_ids in _split_ids(done):
-            self._client.acknowledge(subscription=subscription, ack_ids=ack_ids)
-        rest = [one for one in held if one[0] > until]
-        _unacknowledged[subscription] = rest
-        if rest and time.monotonic() > _renewed_at.get(subscription, -RENEWAL_SECONDS) + RENEWAL_SECONDS:
-            self._lease(subscription, rest)
-            _renewed_at[subscription] = time.monotonic()
+        until = self.watermark - self._window_seconds * 1_000_000
+        for ack_ids in _split_ids([one for one in self._held if one.published_at <= until]):
+            self._client.acknowledge(subscription=self._name, ack_ids=ack_ids)
+        self._held = [one for one in self._held if one.published_at > until]
+        if time.monotonic() > self._renewed_at + RENEWAL_SECONDS:
+            self._lease(self._held)
+            self._renewed_at = time.monotonic()
 
-    def _lease(self, subscription: str, held: list[tuple[Timestamp, str]]) -> None:
+    def _lease(self, held: Sequence[_Held]) -> None:
         for ack_ids in _split_ids(held):
             self._client.modify_ack_deadline(
-                subscription=subscription, ack_ids=ack_ids, ack_deadline_seconds=LEASE_SECONDS
+                subscription=self._name, ack_ids=ack_ids, ack_deadline_seconds=LEASE_SECONDS
             )
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
 
-
-def _split_ids(held: list[tuple[Timestamp, str]]) -> Iterator[list[str]]:
+def _split_ids(held: Sequence[_Held]) -> Iterator[list[str]]:
     for start in range(0, len(held), IDS_A_REQUEST):
-        yield [ack_id for _, ack_id in held[start : start + IDS_A_REQUEST]]
-
-
-def prepare_streaming(waits_seconds: float) -> None:
-    """Mend the runner in this process; twice does no harm.
-
-    `waits_seconds`: how long a message may wait in the pipeline for others, the length of its windows.
-    """
-    _waits["seconds"] = waits_seconds
-    evaluator: Any = transform_evaluator._PubSubReadEvaluator
-    if getattr(evaluator, "_is_prepared", False):
-        return
-    get_client = evaluator._get_subscriber_client
-    evaluator._get_subscriber_client = classmethod(lambda cls, transform: _Subscriber(get_client(transform)))
-    read, finish = evaluator._read_from_pubsub, evaluator.finish_bundle
-
-    def read_and_watch(self: Any, timestamp_attribute: Any) -> Any:
-        pulled = read(self, timestamp_attribute)
-        now = Timestamp.of(time.time() - LAG_SECONDS)
-        until = max((timestamp for timestamp, _ in pulled), default=now)
-        _read_until[self._sub_name] = max(until, _read_until.get(self._sub_name, until))  # never back
-        return pulled
-
-    def finish_with_watermark(self: Any) -> Any:
-        result = finish(self)
-        result.keyed_watermark_holds = {None: _read_until[self._sub_name]}
-        return result
-
-    evaluator._read_from_pubsub, evaluator.finish_bundle = read_and_watch, finish_with_watermark
-    evaluator._is_prepared = True
+        yield [one.ack_id for one in held[start : start + IDS_A_REQUEST]]

@@ -4,7 +4,7 @@ import gzip
 import io
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +12,8 @@ from apache_beam.io.fileio import MatchFiles
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import PBegin, PCollection
-from apache_beam.transforms.window import GlobalWindow
+from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines.bytes_read import BYTES_READ
@@ -50,51 +51,91 @@ class ReadFiles(beam.PTransform):
 
 
 class ReadSubscription(beam.PTransform):
-    """Read a Pub/Sub subscription. Gives `MessageBlock`s, each from one bundle.
+    """Read a Pub/Sub subscription. Gives `MessageBlock`s.
 
     Beam's time of a message is Pub/Sub's publish time: on it nothing is ever late, and the call's own time is data.
+    A local stream reads in its own way (pipelines/local_runner.py).
+
+    `window_seconds`: for how long its messages may wait for the end of their window, 0 if nothing waits. A block has
+    messages of one window only, so that none is told before those that came first.
     """
 
-    def __init__(self, subscription: str) -> None:
+    def __init__(self, subscription: str, window_seconds: int) -> None:
         super().__init__()
-        self._subscription = subscription
+        self.subscription = subscription
+        self.window_seconds = window_seconds
 
     def expand(self, begin: PBegin) -> PCollection:
         """Apply it to a pipeline."""
         blocks: PCollection = (
             begin
-            | "ReadMessages" >> beam.io.ReadFromPubSub(subscription=self._subscription, with_attributes=True)
-            | "BlockMessages" >> beam.ParDo(BlockMessagesFn(self._subscription))
+            | "ReadMessages" >> beam.io.ReadFromPubSub(subscription=self.subscription, with_attributes=True)
+            | "BlockMessages" >> beam.ParDo(BlockMessagesFn(self.subscription, self.window_seconds))
         )
         return blocks
+
+    def to_runner_api_parameter(self, context: Any) -> tuple[str, bytes]:
+        """By type, as Beam writes down its own reader: a local runner has to know it again."""
+        written: tuple[str, bytes] = self.to_runner_api_pickled(context)
+        return written
 
 
 class BlockMessagesFn(beam.DoFn):
     """Gather the messages of a bundle into blocks, so that what follows costs per block and not per message."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, window_seconds: int) -> None:
         self._source = source
+        self._window_seconds = window_seconds
 
     def start_bundle(self) -> None:
-        """Begin an empty block."""
-        self._messages: list[Message] = []
-        self._earliest: Any = None
+        """Begin with nothing."""
+        self._gathered = _Gathered(self._source, self._window_seconds)
 
     def process(self, message: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[MessageBlock]:
         """Take a `PubsubMessage`; give a block when one is full."""
-        self._messages.append(Message(message.data, message.attributes or {}, timestamp.micros))
-        self._earliest = timestamp if self._earliest is None else min(self._earliest, timestamp)
-        if len(self._messages) >= BLOCK_MESSAGES:
-            yield self._block()
+        for earliest, block in self._gathered.add(Message(message.data, message.attributes or {}, timestamp.micros)):
+            timed: Any = TimestampedValue(block, Timestamp(micros=earliest))
+            yield timed
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        """Give the last block."""
-        if self._messages:
-            yield WindowedValue(self._block(), self._earliest, (GlobalWindow(),))
+        """Give the rest."""
+        for earliest, block in self._gathered.take_rest():
+            yield WindowedValue(block, Timestamp(micros=earliest), (GlobalWindow(),))
 
-    def _block(self) -> MessageBlock:
-        messages, self._messages = self._messages, []
-        return MessageBlock(messages, self._source, messages[-1].published_at or 0)
+
+def gather_blocks(messages: Iterable[Message], source: str, window_seconds: int) -> Iterator[tuple[int, MessageBlock]]:
+    """Messages of a subscription in blocks of one window each, with the earliest publish time of each block."""
+    gathered = _Gathered(source, window_seconds)
+    for message in messages:
+        yield from gathered.add(message)
+    yield from gathered.take_rest()
+
+
+class _Gathered:
+    """Messages that wait for their block to be full, by window."""
+
+    def __init__(self, source: str, window_seconds: int) -> None:
+        self._source = source
+        self._window_micros = window_seconds * 1_000_000
+        self._windows: dict[int, list[Message]] = {}
+
+    def add(self, message: Message) -> Iterator[tuple[int, MessageBlock]]:
+        """Take one; give its block if it is full."""
+        window = (message.published_at or 0) // self._window_micros if self._window_micros else 0
+        messages = self._windows.setdefault(window, [])
+        messages.append(message)
+        if len(messages) >= BLOCK_MESSAGES:
+            yield self._block(self._windows.pop(window))
+
+    def take_rest(self) -> Iterator[tuple[int, MessageBlock]]:
+        """Give all others, the first window first."""
+        for window in sorted(self._windows):
+            yield self._block(self._windows[window])
+        self._windows.clear()
+
+    def _block(self, messages: list[Message]) -> tuple[int, MessageBlock]:
+        times = [message.published_at or 0 for message in messages]
+        return min(times), MessageBlock(messages, self._source, times[-1])
 
 
 class _SplitFileFn(beam.DoFn):

@@ -1,8 +1,8 @@
 """Which runner a run uses, and the options that the pipelines need on it. The only place that asks.
 
 DirectRunner, the default, is a switch in Beam 2.77: it first tries Prism, a Go program that it downloads. A local run
-should not depend on that, so bounded input goes to the FnApiRunner and Pub/Sub to the BundleBasedDirectRunner, the two
-that the switch falls back to. Every other runner gets what it is given.
+should not depend on that, so bounded input goes to the FnApiRunner and Pub/Sub to the BundleBasedDirectRunner, made
+faster (pipelines/local_runner.py): the two that the switch falls back to. Every other runner gets what it is given.
 """
 
 import gc
@@ -16,19 +16,16 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
 
-from pipelines.local_streaming import prepare_streaming
 from pipelines.local_workers import count_workers, make_runner_with_workers
 from pipelines.usage import UsageError, suggest_flag
 
 _LOCAL = ("", "DirectRunner")
 FNAPI_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-STREAMING_RUNNER = "BundleBasedDirectRunner"
+STREAMING_RUNNER = "pipelines.local_runner.LocalStreamingRunner"
 
 
-def make_options(
-    beam_flags: Sequence[str], ours: ArgumentParser, *, input_files: str | None, window_seconds: float = 0
-) -> PipelineOptions:
-    """The pipeline's options, from the flags that are not ours. `window_seconds`: of the windows of a stream, if any.
+def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, input_files: str | None) -> PipelineOptions:
+    """The pipeline's options, from the flags that are not ours.
 
     `input_files`: their pattern; without it the input is a stream.
 
@@ -41,9 +38,7 @@ def make_options(
     standard = options.view_as(StandardOptions)
     if (standard.runner or "") in _LOCAL:
         standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
-        if input_files is None:
-            prepare_streaming(window_seconds)
-        elif not any(flag.startswith("--direct_num_workers") for flag in beam_flags):
+        if input_files is not None and not any(flag.startswith("--direct_num_workers") for flag in beam_flags):
             options.view_as(DirectOptions).direct_num_workers = count_workers(input_files)
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.
         worker_handlers.STATE_CACHE_SIZE_MB = 0

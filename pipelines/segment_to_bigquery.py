@@ -90,7 +90,9 @@ def read(pipeline: beam.Pipeline, settings: Settings) -> PCollection:
     """The one input."""
     messages: PCollection
     if settings.input_subscription is not None:
-        messages = pipeline | "ReadSubscription" >> ReadSubscription(settings.input_subscription)
+        messages = pipeline | "ReadSubscription" >> ReadSubscription(
+            settings.input_subscription, settings.window_seconds
+        )
     else:
         messages = pipeline | "ReadFiles" >> ReadFiles(str(settings.input_files))
     return messages
@@ -143,12 +145,7 @@ def run(argv: Sequence[str]) -> int:
     """Parse the command line, check the world, run the pipeline; the exit code."""
     try:
         settings, beam_flags = parse_settings(argv)
-        options = make_options(
-            beam_flags,
-            build_parser(),
-            input_files=settings.input_files,
-            window_seconds=settings.window_seconds,
-        )
+        options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
         use_emulators(settings.output_dataset)
         check_world(settings)
         pipeline = beam.Pipeline(make_runner(options), options)

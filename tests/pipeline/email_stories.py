@@ -78,7 +78,7 @@ def send(story: TestStream, settings: EmailSettings = STREAMING) -> Sent:
         logs, updates = (
             messages
             | f"Take {name}" >> beam.Filter(_is_news, wanted)
-            | f"Block {name}" >> beam.ParDo(BlockMessagesFn("story"))
+            | f"Block {name}" >> beam.ParDo(BlockMessagesFn("story", 0))
             for name, wanted in (("logs", False), ("updates", True))
         )
         return Inputs(logs, updates)

@@ -37,7 +37,9 @@ def arrive(at: float, /, **sent: Any) -> TimestampedValue:
 def tell(story: Story, settings: Settings = STREAMING, prior: PriorBlock | None = None) -> "Told":
     """Run the pipeline on a story, in the runner that a local stream uses; `prior` is known beforehand."""
     options = PipelineOptions(streaming=True, runner=STREAMING_RUNNER)
-    return _run(options, lambda p: p | story | beam.ParDo(BlockMessagesFn("story")), settings, prior)
+    return _run(
+        options, lambda p: p | story | beam.ParDo(BlockMessagesFn("story", settings.window_seconds)), settings, prior
+    )
 
 
 def read_lines(

@@ -136,7 +136,7 @@ def tell(*bundles: list[Any]) -> Callable[[beam.Pipeline], Inputs]:
         logs, updates = (
             messages
             | f"Take {name}" >> beam.Filter(lambda message, wanted: ("news" in message.attributes) == wanted, wanted)
-            | f"Block {name}" >> beam.ParDo(BlockMessagesFn("story"))
+            | f"Block {name}" >> beam.ParDo(BlockMessagesFn("story", 0))
             for name, wanted in (("logs", False), ("updates", True))
         )
         return Inputs(logs, updates)

@@ -13,7 +13,7 @@ from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedVal
 
 from transforms.windows import window_by_arrival
 
-STREAMING_RUNNER = "benchmarks.local_runner.LocalStreamingRunner"
+STREAMING_RUNNER = "pipelines.local_runner.LocalStreamingRunner"
 BEAMS_RUNNER = "BundleBasedDirectRunner"
 
 _heard: list[Any] = []

@@ -22,6 +22,20 @@ def test_a_call_is_given_the_person_that_is_known_by_the_end_of_its_window() -> 
     assert told.persons()["m1"] == told.persons("identifies")["m2"]
 
 
+def test_a_call_that_is_read_with_an_older_one_waits_for_its_own_window() -> None:
+    story = (
+        TestStream()
+        .add_elements([identify(11, "m1", "u1", "ann@example.com")])
+        .add_elements([arrive(1, messageId="m2"), identify(12, "m3", "u1", None)])
+        .advance_watermark_to_infinity()
+    )
+
+    told = tell(story)
+
+    assert told.persons("identifies")["m3"] == told.persons("identifies")["m1"]
+    assert told.persons()["m2"] is None
+
+
 def test_a_call_of_an_earlier_window_gets_its_person_through_identities() -> None:
     story = (
         TestStream()

@@ -28,7 +28,9 @@ def test_late_rows_are_shown_and_nothing_stays_hidden(tmp_path: Path) -> None:
     )
 
     with _TestPipeline(options=PipelineOptions(streaming=True, runner=STREAMING_RUNNER)) as pipeline:
-        write(build(pipeline | story | beam.ParDo(BlockMessagesFn("story")), settings), settings)
+        write(
+            build(pipeline | story | beam.ParDo(BlockMessagesFn("story", settings.window_seconds)), settings), settings
+        )
 
     rows = {
         table: ds.dataset(tmp_path / table).to_table().to_pylist() for table in os.listdir(tmp_path) if table in TABLES

@@ -8,7 +8,8 @@ nine tenths of its time went, and none of it was the steps' own work:
 - bundles without elements ran through all the steps that follow: here they end where they begin;
 - a window's key kept several cells of state for ever, and state was copied deeply at every bundle: here the groups of
   fixed windows wait in a dict and are gone when their window has fired, and only what a bundle may change is copied;
-- each step's timers were looked through after each bundle of any other: here only if something has changed.
+- each step's timers were looked through after each bundle of any other: here only if something has changed;
+- its reader of Pub/Sub: pipelines/local_streaming.py says what is different.
 
 What it computes is the same: the tests of pipelines run on it. Whatever is not named here is Beam's own.
 """
@@ -18,9 +19,11 @@ from contextlib import contextmanager, suppress
 from copy import copy, deepcopy
 from typing import Any
 
+import apache_beam as beam
 from apache_beam.coders.typecoders import registry
 from apache_beam.internal import pickler
-from apache_beam.pvalue import PCollection
+from apache_beam.pipeline import PTransformOverride
+from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.runners import common
 from apache_beam.runners.direct import evaluation_context, transform_evaluator
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner, _StreamingGroupAlsoByWindow
@@ -33,8 +36,12 @@ from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWa
 from apache_beam.transforms.userstate import is_stateful_dofn
 from apache_beam.transforms.window import FixedWindows, GlobalWindow, GlobalWindows, TimestampCombiner
 from apache_beam.utils import counters
-from apache_beam.utils.timestamp import TIME_GRANULARITY
+from apache_beam.utils.timestamp import TIME_GRANULARITY, Timestamp
 from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming, WindowedValue
+
+from pipelines.local_streaming import LocalSubscription
+from pipelines.read import ReadSubscription
+from schemas.messages import MessageBlock
 
 _ON_TIME = PaneInfo(True, False, PaneInfoTiming.ON_TIME, 0, 0)
 _LATE = PaneInfo(False, False, PaneInfoTiming.LATE, 1, 1)
@@ -45,13 +52,14 @@ class LocalStreamingRunner(BundleBasedDirectRunner):
 
     def run_pipeline(self, pipeline: Any, options: Any) -> Any:
         """As Beam's own, with our evaluators."""
+        pipeline.replace_all([_ReadInBlocks()])
         with (
             _replaced(evaluation_context, "EvaluationContext", _Context),
             _replaced(transform_evaluator, "TransformEvaluatorRegistry", _Registry),
         ):
             result = super().run_pipeline(pipeline, options)
-        executor: Any = result._executor
-        executor.await_completion = _finally(executor.await_completion, result._evaluation_context.tear_down)
+        running: Any = result._executor
+        running.await_completion = _finally(running.await_completion, result._evaluation_context.tear_down)
         return result
 
 
@@ -74,6 +82,59 @@ def _finally(function: Callable[[], None], afterwards: Callable[[], None]) -> Ca
             afterwards()
 
     return run
+
+
+class _ReadBlocks(beam.PTransform):
+    """What stands for ReadSubscription: `_ReadEvaluator` reads."""
+
+    def __init__(self, subscription: str, window_seconds: int) -> None:
+        super().__init__()
+        self.subscription = subscription
+        self.window_seconds = window_seconds
+
+    def expand(self, begin: PBegin) -> PCollection:
+        """Apply it to a pipeline."""
+        blocks: Any = PCollection
+        return blocks(begin.pipeline, element_type=MessageBlock, is_bounded=False)  # type: ignore[no-any-return]
+
+    def get_windowing(self, inputs: Any) -> beam.Windowing:
+        """All blocks begin in one."""
+        return beam.Windowing(GlobalWindows())
+
+
+class _ReadInBlocks(PTransformOverride):
+    """Puts `_ReadBlocks` in the place of ReadSubscription."""
+
+    def matches(self, applied_ptransform: Any) -> bool:
+        """Whether a step is one."""
+        return isinstance(applied_ptransform.transform, ReadSubscription)
+
+    def get_replacement_transform_for_applied_ptransform(self, applied_ptransform: Any) -> beam.PTransform:
+        """What reads in its place."""
+        own = applied_ptransform.transform
+        return _ReadBlocks(own.subscription, own.window_seconds)
+
+
+class _ReadEvaluator(transform_evaluator._TransformEvaluator):  # type: ignore[misc, name-defined, unused-ignore]
+    """Reads what a subscription has. The runner asks when there is nothing else to do."""
+
+    def process_element(self, element: Any) -> None:
+        """There is none."""
+
+    def finish_bundle(self) -> Any:
+        """A bundle of blocks, and the wish to be asked again."""
+        step: Any = self._applied_ptransform
+        context: Any = self._evaluation_context
+        if step not in context.subscriptions:
+            read = step.transform
+            context.subscriptions[step] = LocalSubscription(read.subscription, read.window_seconds)
+        subscription = context.subscriptions[step]
+        (output,) = self._outputs
+        bundle = context.create_bundle(output)
+        for earliest, block in subscription.read():
+            bundle.output(GlobalWindows.windowed_value(block, timestamp=Timestamp(micros=earliest)))
+        again = context.create_bundle(PBegin(step.transform.pipeline))
+        return TransformResult(self, [bundle], [again], None, {None: Timestamp(micros=subscription.watermark)})
 
 
 class _State(evaluation_context.DirectUnmergedState):  # type: ignore[misc, name-defined, unused-ignore]
@@ -114,6 +175,8 @@ class _Context(evaluation_context.EvaluationContext):  # type: ignore[misc, name
         """Step -> its DoFn."""
         self.waiting: dict[Any, dict[Any, dict[bytes, list[Any]]]] = {}
         """Step -> window -> encoded key -> values."""
+        self.subscriptions: dict[Any, LocalSubscription] = {}
+        """Step -> what it reads."""
         self._quiet: dict[Any, Any] = {}
         """Steps that had no timer to fire -> their watermark at that time."""
 
@@ -152,6 +215,8 @@ class _Context(evaluation_context.EvaluationContext):  # type: ignore[misc, name
         for kept in self.kept.values():
             kept.tear_down()
         self.kept.clear()
+        for subscription in self.subscriptions.values():
+            subscription.close()
 
 
 class _Registry(transform_evaluator.TransformEvaluatorRegistry):  # type: ignore[misc, name-defined, unused-ignore]
@@ -159,6 +224,7 @@ class _Registry(transform_evaluator.TransformEvaluatorRegistry):  # type: ignore
 
     def __init__(self, context: _Context) -> None:
         super().__init__(context)
+        self._evaluators[_ReadBlocks] = _ReadEvaluator
         self._evaluators[core.ParDo] = _KeptParDoEvaluator
         self._evaluators[_StreamingGroupAlsoByWindow] = _GroupEvaluator
         self._serial: dict[Any, bool] = {}
