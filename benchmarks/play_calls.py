@@ -12,18 +12,16 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
+from pipelines.local_streaming import READ_MESSAGES
 from pipelines.read import gather_blocks
 from schemas.messages import Message, MessageBlock
-
-# As many as the local streaming runner pulls at once.
-MESSAGES_A_PULL = 1000
 
 # When the stream begins: after all that the generated calls say of themselves.
 _START_SECONDS = 1_800_000_000
 
 
 class PlayCalls(beam.PTransform):
-    """Give `MessageBlock`s as the local reader does, a pull a bundle; `calls_a_window` messages come in each window."""
+    """Give `MessageBlock`s as the local reader does, a read a bundle; `calls_a_window` messages come in each window."""
 
     def __init__(self, path: Path, calls_a_window: int, window_seconds: int) -> None:
         super().__init__()
@@ -35,7 +33,7 @@ class PlayCalls(beam.PTransform):
         """Apply it to a pipeline."""
         story: Any = TestStream()
         window = -1
-        for start, number in _find_pulls(self._path):
+        for start, number in _find_reads(self._path):
             if number // self._calls_a_window > window:
                 window = number // self._calls_a_window
                 story = story.advance_watermark_to(_START_SECONDS + window * self._window_seconds)
@@ -44,22 +42,22 @@ class PlayCalls(beam.PTransform):
         blocks: PCollection = (
             begin
             | "Turn" >> story.advance_watermark_to_infinity()
-            | "Pull" >> beam.ParDo(_PullFn(str(self._path), self._window_seconds))
+            | "Read" >> beam.ParDo(_ReadFn(str(self._path), self._window_seconds))
         )
         return blocks
 
 
-def _find_pulls(path: Path) -> Iterator[tuple[int, int]]:
-    """Where in the file each pull begins, and the number of its first line."""
+def _find_reads(path: Path) -> Iterator[tuple[int, int]]:
+    """Where in the file each read begins, and the number of its first line."""
     start = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines):
-            if number % MESSAGES_A_PULL == 0:
+            if number % READ_MESSAGES == 0:
                 yield start, number
             start += len(line)
 
 
-class _PullFn(beam.DoFn):
+class _ReadFn(beam.DoFn):
     def __init__(self, path: str, window_seconds: int) -> None:
         self._path = path
         self._window_seconds = window_seconds
@@ -67,9 +65,9 @@ class _PullFn(beam.DoFn):
     def process(self, start: int, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[MessageBlock]:
         with open(self._path, "rb") as lines:
             lines.seek(start)
-            pulled = islice(lines, MESSAGES_A_PULL)
-            messages = (Message(line.rstrip(b"\n"), {}, timestamp.micros) for line in pulled)
-            for _, block in gather_blocks(messages, "played", self._window_seconds):
+            read_lines = islice(lines, READ_MESSAGES)
+            messages = (Message(line.rstrip(b"\n"), {}, timestamp.micros) for line in read_lines)
+            for _, block in gather_blocks(messages, "played", self._window_seconds, READ_MESSAGES):
                 yield block
 
 

@@ -26,7 +26,7 @@ PULL_TIMEOUT_SECONDS = 30
 # Google's emulator answers a pull with so many at most; an answer with fewer was the last of what was there.
 FULL_PULL_MESSAGES = 100
 
-# What a read gathers before anything else runs: each bundle costs each step.
+# What a read gathers before anything else runs, and a block: each costs each step.
 READ_MESSAGES = 5000
 READ_SECONDS = 0.5
 
@@ -96,7 +96,8 @@ class LocalSubscription:
             Message(each.message.data, dict(each.message.attributes), at)
             for at, each in zip(times, received, strict=True)
         )
-        return gather_blocks(messages, self._name, self._window_seconds)
+        # One process: there are no workers over which smaller blocks would spread.
+        return gather_blocks(messages, self._name, self._window_seconds, READ_MESSAGES)
 
     def close(self) -> None:
         """Nothing is read any more; what is held comes again when its lease has ended."""

@@ -103,9 +103,11 @@ class BlockMessagesFn(beam.DoFn):
             yield WindowedValue(block, Timestamp(micros=earliest), (GlobalWindow(),))
 
 
-def gather_blocks(messages: Iterable[Message], source: str, window_seconds: int) -> Iterator[tuple[int, MessageBlock]]:
-    """Messages of a subscription in blocks of one window each, with the earliest publish time of each block."""
-    gathered = _Gathered(source, window_seconds)
+def gather_blocks(
+    messages: Iterable[Message], source: str, window_seconds: int, most: int = BLOCK_MESSAGES
+) -> Iterator[tuple[int, MessageBlock]]:
+    """Messages of a subscription in blocks of one window and `most` messages, each with its earliest publish time."""
+    gathered = _Gathered(source, window_seconds, most)
     for message in messages:
         yield from gathered.add(message)
     yield from gathered.take_rest()
@@ -114,9 +116,10 @@ def gather_blocks(messages: Iterable[Message], source: str, window_seconds: int)
 class _Gathered:
     """Messages that wait for their block to be full, by window."""
 
-    def __init__(self, source: str, window_seconds: int) -> None:
+    def __init__(self, source: str, window_seconds: int, most: int = BLOCK_MESSAGES) -> None:
         self._source = source
         self._window_micros = window_seconds * 1_000_000
+        self._most = most
         self._windows: dict[int, list[Message]] = {}
 
     def add(self, message: Message) -> Iterator[tuple[int, MessageBlock]]:
@@ -124,7 +127,7 @@ class _Gathered:
         window = (message.published_at or 0) // self._window_micros if self._window_micros else 0
         messages = self._windows.setdefault(window, [])
         messages.append(message)
-        if len(messages) >= BLOCK_MESSAGES:
+        if len(messages) >= self._most:
             yield self._block(self._windows.pop(window))
 
     def take_rest(self) -> Iterator[tuple[int, MessageBlock]]:
