@@ -10,7 +10,7 @@ from apache_beam.testing.test_stream import TestStream
 
 from benchmarks.invent_graphs import LINKS_A_BLOCK
 from pipelines.runners import STREAMING_RUNNER
-from pipelines.settings import Settings
+from pipelines.settings import IDENTITY_SHARDS
 from schemas.calls import CallBlock, SegmentCall
 from schemas.identities import Link
 from schemas.identity_rules import DEFAULT_RULES
@@ -29,7 +29,7 @@ def stream_calls(links: Sequence[Link]) -> float:
     started = time.process_time()
     pipeline: Any = beam.Pipeline(options=PipelineOptions(streaming=True, runner=STREAMING_RUNNER))
     calls = pipeline | "HearCalls" >> story.advance_watermark_to_infinity()
-    resolve = ResolveIdentities(DEFAULT_RULES, Settings.identity_shards, _WINDOW_SECONDS)
+    resolve = ResolveIdentities(DEFAULT_RULES, IDENTITY_SHARDS, _WINDOW_SECONDS)
     _ = (calls, calls) | "ResolveIdentities" >> resolve
     pipeline.run().wait_until_finish()
     return time.process_time() - started

@@ -20,7 +20,7 @@ from benchmarks.by_the_docs import WORKSPACE
 from benchmarks.play_calls import GiveMessagesFn, PlayCalls
 from benchmarks.stream_by_the_docs import resolve_stream
 from pipelines.runners import make_options
-from pipelines.settings import Settings, build_parser
+from pipelines.settings import LOCAL_IDENTITY_SHARDS, Settings, build_parser
 from schemas.calls import CallBlock
 from schemas.outcomes import OutcomeKey
 from schemas.rejections import DeadLetter
@@ -129,7 +129,7 @@ def _run_pipeline(blocks: PCollection, window_seconds: int) -> None:
     parsed = blocks | "ParseCalls" >> ParseCalls(WORKSPACE, Settings.max_call_bytes, Settings.max_rejected_percent)
     unique = parsed.calls | "DedupeCalls" >> DedupeCalls(_HORIZON_SECONDS)
     resolved = (unique.calls, unique.callers) | "ResolveIdentities" >> ResolveIdentities(
-        Settings.identity_rules, Settings.identity_shards, window_seconds
+        Settings.identity_rules, LOCAL_IDENTITY_SHARDS, window_seconds
     )
     _ = resolved.calls | "HearCalls" >> beam.ParDo(_HearCallsFn())
     letters = (parsed.dead_letters, resolved.dead_letters) | "FlattenLetters" >> beam.Flatten()

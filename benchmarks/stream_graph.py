@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from benchmarks.name_persons import Node
-from pipelines.settings import Settings
+from pipelines.settings import IDENTITY_SHARDS
 from schemas.identities import Link
 from schemas.identity_facts import Belongs, Claimed, Fact, Same, decode_facts, encode_facts
 from schemas.identity_rules import DEFAULT_RULES
@@ -105,5 +105,5 @@ class StreamedGraph:
 
 
 def _send(told: dict[int, list[bytes]], facts: Iterable[Fact]) -> None:
-    for shard, blob in send_home(facts, Settings.identity_shards):
+    for shard, blob in send_home(facts, IDENTITY_SHARDS):
         told[shard].append(blob)

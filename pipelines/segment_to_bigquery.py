@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipelines.settings import PROGRAM, Settings, build_parser, parse_settings
+from pipelines.settings import IDENTITY_SHARDS, PROGRAM, Settings, build_parser, fit_to_one_process, parse_settings
 from pipelines.usage import UsageError, answer_early, fail
 
 if __name__ == "__main__":
@@ -73,7 +73,7 @@ def build(messages: PCollection, settings: Settings, prior: Prior = NOTHING) -> 
         calls = calls | "AddSuppressions" >> AddSuppressions(settings.output_dataset)
     unique = calls | "DedupeCalls" >> DedupeCalls(settings.dedupe_horizon_seconds)
     resolved = (unique.calls, unique.callers) | "ResolveIdentities" >> ResolveIdentities(
-        settings.identity_rules, settings.identity_shards, settings.window_seconds, prior.persons
+        settings.identity_rules, settings.identity_shards or IDENTITY_SHARDS, settings.window_seconds, prior.persons
     )
     shaped = resolved.calls | "ShapeRows" >> ShapeRows(settings.person_source)
     identities = resolved.identities
@@ -146,6 +146,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         settings, beam_flags = parse_settings(argv)
         options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
+        if is_local(options):
+            settings = fit_to_one_process(settings)
         use_emulators(settings.output_dataset)
         check_world(settings)
         pipeline = beam.Pipeline(make_runner(options), options)

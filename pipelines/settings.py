@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.identity_settings import IdentitySettingsError, read_identity_settings
 from pipelines.usage import (
@@ -26,6 +26,11 @@ MAX_HORIZON_DAYS = 30
 
 # More keys than any job has use for: each costs every window some bytes.
 MAX_SHARDS = 10_000
+
+# Enough for a million people. In one process there is nobody to share the work with, and each window costs each pair of
+# shards an element.
+IDENTITY_SHARDS = 16
+LOCAL_IDENTITY_SHARDS = 1
 BIGQUERY_METHODS = ("STREAMING_INSERTS", "STORAGE_WRITE_API", "FILE_LOADS")
 PERSON_SOURCES = ("calls", "warehouse")
 PERSON_FILES = (".csv", ".jsonl", ".jsonl.gz", ".parquet")
@@ -57,7 +62,8 @@ class Settings:
     """Files that end in one of PERSON_FILES, or a table PROJECT.DATASET.TABLE; set if person_source is warehouse."""
     identity_rules: IdentityRules = DEFAULT_RULES
     """What the file of --identity_settings says."""
-    identity_shards: int = 16
+    identity_shards: int | None = None
+    """None: as many as suit where the stream runs, IDENTITY_SHARDS or one."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -78,7 +84,7 @@ class Settings:
             raise UsageError(f"--dedupe_horizon_seconds lies between 1 and {MAX_HORIZON_DAYS * DAY_SECONDS}, 30 days")
         if self.window_seconds < 1:
             raise UsageError("--window_seconds is at least 1")
-        if not 1 <= self.identity_shards <= MAX_SHARDS:
+        if self.identity_shards is not None and not 1 <= self.identity_shards <= MAX_SHARDS:
             raise UsageError(f"--identity_shards lies between 1 and {MAX_SHARDS:,}")
         if self.max_call_bytes < 1:
             raise UsageError("--max_call_bytes is at least 1")
@@ -179,9 +185,9 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
     persons.add_argument(
         "--identity_shards",
         type=int,
-        default=Settings.identity_shards,
         help="Pub/Sub only: over how many keys the identifiers are spread. 16 do for a million people; more people and "
-        "more workers want more, e.g. 512. It cannot be changed while a job is updated. Default: %(default)s",
+        "more workers want more, e.g. 512. It cannot be changed while a job is updated. "
+        f"Default: {IDENTITY_SHARDS}, or {LOCAL_IDENTITY_SHARDS} where the stream runs in this process",
     )
     return parser
 
@@ -195,6 +201,11 @@ def parse_settings(argv: Sequence[str]) -> tuple[Settings, list[str]]:
     except IdentitySettingsError as error:
         raise UsageError(f"--identity_settings: {error}") from None
     return Settings(**flags, identity_rules=rules), beam_flags
+
+
+def fit_to_one_process(settings: Settings) -> Settings:
+    """The settings of a local run: what was left to the runner is chosen for one process."""
+    return settings if settings.identity_shards else replace(settings, identity_shards=LOCAL_IDENTITY_SHARDS)
 
 
 def _check_persons(source: str) -> None:
