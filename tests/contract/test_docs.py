@@ -104,6 +104,17 @@ def without_code(text: str) -> str:
     return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_has_the_marks_of_a_merge(page: Path) -> None:
+    assert not re.search(r"^(<<<<<<<|=======|>>>>>>>)( |$)", page.read_text(), re.MULTILINE)
+
+
+def test_every_decision_is_in_the_list() -> None:
+    listed = re.findall(r"^\d+\. \[.*\]\(decisions/(.*)\)$", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+
+    assert listed == sorted(path.name for path in DOCS.glob("decisions/*.md"))
+
+
 def test_the_page_of_tables_is_generated() -> None:
     assert (DOCS / "tables.md").read_text() == describe_tables(), "python -m scripts.describe_tables > docs/tables.md"
 
