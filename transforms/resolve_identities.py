@@ -147,9 +147,9 @@ class _Counters:
         self._rejected = Metrics.counter("resolve_identities", "rejected_identify_without_email")
 
     def count(self, resolved: ResolvedCallers) -> None:
-        known = sum(call.person_id is not None for call in resolved.calls)
-        self._known.inc(known)
-        self._unknown.inc(len(resolved.calls) - known)
+        unknown = [call.person_id for call in resolved.calls].count(None)
+        self._known.inc(len(resolved.calls) - unknown)
+        self._unknown.inc(unknown)
         self._rejected.inc(len(resolved.dead_letters))
 
 

@@ -38,10 +38,13 @@ class SeenMessages:
         kept, repeats, record = [], [], bytearray()
         for call in calls:
             key = message_key(call)
-            if self._is_repeat(key, call.arrived_at, horizon_micros):
+            if key not in self._kept_at:
+                self._kept_at[key] = call.arrived_at
+            elif self._is_repeat(key, call.arrived_at, horizon_micros):
                 repeats.append(call)
                 continue
-            self._keep(key, call.arrived_at)
+            else:
+                self._keep(key, call.arrived_at)
             record += _RECORD.pack(key, call.arrived_at)
             kept.append(call)
         return kept, repeats, bytes(record)
@@ -61,8 +64,6 @@ class SeenMessages:
         return b"".join(_RECORD.pack(key, kept_at) for key, kept_at in rest)
 
     def _is_repeat(self, key: bytes, arrived_at: int, horizon_micros: int) -> bool:
-        if key not in self._kept_at:
-            return False
         return any(abs(arrived_at - kept_at) < horizon_micros for kept_at in self._times(key))
 
     def _times(self, key: bytes) -> tuple[int, ...]:

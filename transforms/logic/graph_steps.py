@@ -7,7 +7,7 @@ come in batches cannot matter; the only exception is which links a limit refuses
 
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -101,9 +101,17 @@ class AdmitLinks(GraphStep):
         self._admitted: list[Admitted] = []
         self._refusals: list[RefusedLink] = []
 
-    def learn_all(self, facts: Iterable[Fact]) -> list[Fact]:
-        """Learn a batch, the oldest links first."""
-        return super().learn_all(sorted(facts, key=_by_age))
+    def learn_all(self, facts: Iterable[Any]) -> list[Fact]:
+        """Learn a batch: the oldest links first, and sightings before them, so that who is linked has a name by then."""
+        links: list[Fact] = []
+        news: list[Fact] = []
+        for fact in facts:
+            if isinstance(fact, Met):
+                if fact.partner not in self._partners[fact.node]:  # nearly all are known: only the others are sorted
+                    links.append(fact)
+            elif (learned := self.learn(fact)) is not None:
+                news.append(learned)
+        return news + super().learn_all(sorted(links, key=_by_age))
 
     def recall(self, facts: Iterable[Fact]) -> None:
         """Learn again what was remembered; refusals were reported when they were made."""
@@ -175,11 +183,8 @@ class AdmitLinks(GraphStep):
             self._admitted.append(Admitted(node, partner, cause))
 
 
-def _by_age(fact: Any) -> tuple[int, int, Sequence[str]]:
-    """Sightings first, so that a node has a name when it is linked."""
-    if isinstance(fact, Met):
-        return 1, fact.cause[1], (*fact.partner, fact.cause[0])
-    return 0, 0, fact.node
+def _by_age(link: Any) -> tuple[int, Node, str]:
+    return link.cause[1], link.partner, link.cause[0]
 
 
 class SpreadNames(GraphStep):
