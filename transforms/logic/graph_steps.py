@@ -102,7 +102,7 @@ class AdmitLinks(GraphStep):
         self._refusals: list[RefusedLink] = []
 
     def learn_all(self, facts: Iterable[Any]) -> list[Fact]:
-        """Learn a batch: the oldest links first, and sightings before them, so that who is linked has a name by then."""
+        """Learn a batch: sightings, and then the oldest links first, so that who is linked has a name by then."""
         links: list[Fact] = []
         news: list[Fact] = []
         for fact in facts:
