@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from schemas.pubsub_names import check_pubsub_name
+
 # What Beam's Pub/Sub reader and writer take for a project (apache_beam.io.gcp.pubsub).
 _PROJECT = re.compile(r"[a-z][-a-z0-9:.]{4,61}[a-z0-9]")
 
@@ -107,11 +109,13 @@ def check_resource(flag: str, name: str | None, kind: str) -> None:
     """Raise `UsageError` unless it is a name of Pub/Sub: projects/PROJECT/KIND/NAME."""
     if name is None:
         return
-    parts = name.split("/")
-    if len(parts) != 4 or parts[0] != "projects" or parts[2] != kind or not all(parts):
-        raise UsageError(f"{flag} {name!r} is not of the form projects/PROJECT/{kind}/NAME")
-    if not _PROJECT.fullmatch(parts[1]):
-        raise UsageError(f"{flag}: {parts[1]!r} is no project id: 6 to 63 lower-case letters, digits and hyphens")
+    try:
+        check_pubsub_name(name, kind)
+    except ValueError as error:
+        raise UsageError(f"{flag} {error}") from None
+    project = name.split("/")[1]
+    if not _PROJECT.fullmatch(project):
+        raise UsageError(f"{flag}: {project!r} is no project id: 6 to 63 lower-case letters, digits and hyphens")
 
 
 def check_workspace(workspace_id: str) -> None:

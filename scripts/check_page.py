@@ -7,13 +7,13 @@ import requests
 
 TIMEOUT_SECONDS = 30
 
-_ACCEPTED = re.compile(r"<dt>Accepted</dt><dd>([\d,]+)</dd>")
+_ACCEPTED = re.compile(r"<dt>(?:Accepted|Sent to Segment)</dt><dd>([\d,]+)</dd>")
 
 
 def check_page(page: str, token: str, connection_ids: Iterable[str], accepted: Mapping[str, int]) -> list[str]:
     """Log in as an admin would and read the last hour of each connection; what is wrong, a line each.
 
-    `accepted`: the connection -> how many of its messages were written.
+    `accepted`: the connection -> how many of its calls were written, or of its emails' events sent.
     """
     with requests.Session() as session:
         shut = session.get(page, timeout=TIMEOUT_SECONDS)

@@ -17,6 +17,7 @@ from pipelines.clients import bigquery_client
 from pipelines.identity_settings import read_identity_settings
 from schemas.identities import IdentifierType
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
+from schemas.pubsub_names import check_pubsub_name
 from schemas.tables import check_dataset
 from scripts.erase_person import Erased, Eraser, Request, RowsRefusedError
 from transforms.logic.parse_call import normalise_email
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         check_dataset(options.dataset)
-        _check_topic(options.topic)
+        if options.topic is not None:
+            check_pubsub_name(options.topic, "topics")
         rules = (
             DEFAULT_RULES if options.identity_settings is None else read_identity_settings(options.identity_settings)
         )
@@ -99,12 +101,6 @@ def _erase(eraser: Eraser, request: Request) -> Erased:
             f"{what} is not erased whole yet: BigQuery deletes no rows that were streamed within the last 90 minutes; "
             "run the same command again then"
         ) from error
-
-
-def _check_topic(topic: str | None) -> None:
-    parts = (topic or "projects/p/topics/t").split("/")
-    if len(parts) != 4 or (parts[0], parts[2]) != ("projects", "topics") or not all(parts):
-        raise ValueError(f"--topic {topic!r} is not of the form projects/PROJECT/topics/NAME")
 
 
 def _fail(error: Exception) -> int:

@@ -105,8 +105,12 @@ class Demo:
         return table
 
     def count_accepted(self) -> dict[str, int]:
-        """The connection -> how many of its messages were written."""
-        sql = "SELECT connection_id, SUM(count) FROM `{d}.counts` WHERE outcome = 'written' GROUP BY connection_id"
+        """The connection -> how many of its calls were written, or of its emails' events sent."""
+        sql = """
+            SELECT connection_id, SUM(count) FROM (
+              SELECT connection_id, outcome, count FROM `{d}.counts`
+              UNION ALL SELECT connection_id, outcome, count FROM `{d}.email_counts`
+            ) WHERE outcome IN ('written', 'sent') GROUP BY connection_id"""
         return dict(tuple(row) for row in self._read(sql))
 
     def count_people(self) -> int:

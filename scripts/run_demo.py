@@ -70,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         token = secrets.token_urlsafe(18)
         flags = ["--dataset", DATASET, "--secrets", folder, "--collector_url", door.url]
         page = world.enter_context(start_service("services.run_page", flags, "/health", {"ADMIN_TOKEN": token}))
-        callers = [door.connection_ids[name] for name in ("application", "segment")]
-        failures += check_page(page, token, callers, demo.count_accepted())
+        failures += check_page(page, token, door.connection_ids.values(), demo.count_accepted())
         for failure in failures:
             console.print(f"[red]{failure}")
         if not failures:

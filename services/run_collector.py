@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from schemas.pubsub_names import check_pubsub_name
 from schemas.tables import check_dataset
 from services.limits import REFRESH_SECONDS
 from services.one_line_parser import OneLineParser
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_dataset(settings.dataset)
         for topic in (settings.calls_topic, settings.logs_topic):
-            _check_topic(topic)
+            check_pubsub_name(topic, "topics")
     except ValueError as error:
         parser.error(str(error))
     # These take most of a second to import; a mistake in the flags is told before.
@@ -101,12 +102,6 @@ def _read_seconds(text: str) -> float:
     if not (math.isfinite(seconds) and seconds > 0):
         raise argparse.ArgumentTypeError("seconds are more than 0")
     return seconds
-
-
-def _check_topic(topic: str) -> None:
-    parts = topic.split("/")
-    if len(parts) != 4 or parts[0] != "projects" or parts[2] != "topics" or not all(parts):
-        raise ValueError(f"{topic!r} is not of the form projects/PROJECT/topics/NAME")
 
 
 if __name__ == "__main__":

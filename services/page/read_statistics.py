@@ -1,7 +1,7 @@
 """What BigQuery knows of the connections: GoogleSQL with parameters, and nothing of a request in its text."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -197,9 +197,9 @@ class BigqueryStatistics:
             )
             for table, _ in _TABLES
         ]
-        hours = [row for rows, _ in asked for row in _await(rows)]
+        hours = [row for rows, _ in asked for row in rows.result()]
         last: dict[str, int] = {}
-        for row in [row for _, rows in asked for row in _await(rows)]:
+        for row in [row for _, rows in asked for row in rows.result()]:
             last[row["connection_id"]] = max(last.get(row["connection_id"], 0), to_micros(row["last_at"]))
         day: dict[str, list[tuple[int, bool, int]]] = {name: [] for name in last}
         recent: dict[str, list[int]] = {name: [0, 0] for name in last}
@@ -228,7 +228,7 @@ class BigqueryStatistics:
             )
             for table, kind in _TABLES
         ]
-        return Detail(start, [Fact(*row.values()) for rows in asked for row in _await(rows)])
+        return Detail(start, [Fact(*row.values()) for rows in asked for row in rows.result()])
 
     def _ask_samples(self, connection_id: str, workspace_id: str, start: int) -> dict[str, Sample]:
         asked = self._start(
@@ -242,16 +242,16 @@ class BigqueryStatistics:
             row["reason"]: Sample(
                 row["step"], to_micros(row["rejected_at"]), row["detail"], row["length"], row["payload"]
             )
-            for row in _await(asked)
+            for row in asked.result()
         }
 
     def _ask_known(self, workspace_id: str) -> tuple[int, int]:
-        (row,) = _await(self._start(_KNOWN, workspace_id=workspace_id))
+        (row,) = self._start(_KNOWN, workspace_id=workspace_id).result()
         return row["people"], row["groups_known"]
 
     def _ask_emails(self, workspace_id: str, start: int) -> dict[str, int]:
         asked = self._start(_EMAILS, table="email_counts", start=to_datetime(start), workspace_id=workspace_id)
-        return {row["outcome"]: row["events"] for row in _await(asked)}
+        return {row["outcome"]: row["events"] for row in asked.result()}
 
     def _start(self, sql: str, table: str = "", **parameters: Any) -> "Future[list[dict[str, Any]]]":
         """Ask; `table` is one of `_TABLES`, and the parameters are what came with the request."""
@@ -290,7 +290,3 @@ class BigqueryStatistics:
                 f"BigQuery does not answer for {self._dataset} ({type(error).__name__}): try again, "
                 "or look at the network, BigQuery’s status and the account’s roles"
             ) from error
-
-
-def _await(asked: "Future[list[dict[str, Any]]]") -> Sequence[dict[str, Any]]:
-    return asked.result()
