@@ -8,6 +8,8 @@ from schemas.identities import IdentifierType
 from schemas.rejections import DeadLetter, Reason
 from transforms.logic.suppress_calls import NEVER_SUPPRESSED, find_carried
 
+_IDENTIFY = CallType.IDENTIFY.value  # to ask the enum for each call takes a tenth of a microsecond
+
 
 class ResolvedCallers(NamedTuple):
     """Every call is in exactly one of the two."""
@@ -32,8 +34,7 @@ def resolve_callers(calls: Iterable[SegmentCall], find_person: Callable[[Segment
     resolved, dead_letters = [], []
     for call in calls:
         call.person_id = find_person(call)
-        is_known_user = call.person_id is not None and call.identifier_type == IdentifierType.USER_ID
-        if call.type == CallType.IDENTIFY and call.email is None and not is_known_user:
+        if call.type == _IDENTIFY and call.email is None and not _is_known_user(call):
             dead_letters.append(_bury(call))
         else:
             resolved.append(call)
@@ -51,6 +52,10 @@ def split_erased(calls: Iterable[SegmentCall], erased: Mapping[str, frozenset[tu
         is_erased = names is not None and call.type not in NEVER_SUPPRESSED and not names.isdisjoint(find_carried(call))
         (split.erased if is_erased else split.kept).append(call)
     return split
+
+
+def _is_known_user(call: SegmentCall) -> bool:
+    return call.person_id is not None and call.identifier_type == IdentifierType.USER_ID
 
 
 def _bury(call: SegmentCall) -> DeadLetter:
