@@ -191,8 +191,9 @@ def run(argv: Sequence[str]) -> int:
             window_seconds=0 if settings.output_dataset is None else COUNTS_WINDOW_SECONDS,
         )
         use_emulators(settings.output_dataset)
+        runner = make_runner(options)
         check_email_world(settings, is_local(options))
-        pipeline = beam.Pipeline(make_runner(options), options)
+        pipeline = beam.Pipeline(runner, options)
         write(build(read(pipeline, settings), settings), settings)
     except UsageError as error:
         fail(PROGRAM, error)

@@ -150,8 +150,9 @@ def run(argv: Sequence[str]) -> int:
             window_seconds=settings.window_seconds,
         )
         use_emulators(settings.output_dataset)
+        runner = make_runner(options)
         check_world(settings)
-        pipeline = beam.Pipeline(make_runner(options), options)
+        pipeline = beam.Pipeline(runner, options)
         write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     except UsageError as error:
         fail(PROGRAM, error)
