@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import IO, Any, NamedTuple, NoReturn
 
@@ -17,6 +18,7 @@ import grpc
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.portability import python_urns
+from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
 from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager, FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWorkerHandler, WorkerHandler
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -28,8 +30,8 @@ from pipelines.run_worker import work
 # Less is worked through before another worker would have been told of it.
 BYTES_A_WORKER = 64 * 1024 * 1024
 
-# A worker has one thread that works and many that wait. With an arena for each thread, and with Arrow's own pool, it
-# holds a third more memory.
+# The run and its workers have one thread that works at a time and many that wait. With an arena for each thread, and a
+# worker with Arrow's own pool, they hold a third more memory.
 _MEMORY = "MALLOC_ARENA_MAX=1 ARROW_DEFAULT_MEMORY_POOL=system"
 _M_ARENA_MAX = -8  # malloc.h's
 
@@ -39,6 +41,9 @@ _WORKER_DIED = 1
 # So much of a worker's input is on its way at once. Beam would send all of it as one message, hundreds of megabytes
 # that it copies half a dozen times before the worker may begin.
 _BYTES_ON_THE_WAY = 32 * 1024 * 1024
+_PARTS_OF_GROUPS = 16
+
+_partition = GroupingBuffer.partition
 
 
 def count_workers(pattern: str) -> int:
@@ -59,11 +64,15 @@ def make_runner_with_workers(count: int) -> FnApiRunner:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
         signal.signal(signal.SIGINT, _interrupt)
     threading.excepthook = _end_run
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_ARENA_MAX, 1)
     # A fork has everything imported already, which takes 2 s. macOS and other threads do not bear it.
     start = _fork if sys.platform == "linux" and threading.active_count() == 1 else _spawn
     _WAITING.extend(start() for _ in range(count))
     WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(_OurWorker)
     BundleManager._send_input_to_worker = _send_in_parts
+    GroupingBuffer.partition = _partition_in_parts
     return FnApiRunner(SubprocessSDKEnvironment.from_command_string(""))
 
 
@@ -90,8 +99,6 @@ def _work_in_fork(run: int, orders: int) -> NoReturn:
     exit_code = 1
     try:
         pa.set_memory_pool(pa.system_memory_pool())
-        if hasattr(ctypes.CDLL(None), "mallopt"):
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         work(run, os.fdopen(orders, "rb"))
         exit_code = 0
     except BaseException:
@@ -134,6 +141,19 @@ class _OurWorker(GrpcWorkerHandler):
         exit_code = os.waitstatus_to_exitcode(os.waitpid(self._process.pid, 0)[1])
         if exit_code:
             raise RuntimeError(f"Worker subprocess exited with return code {exit_code}")
+
+
+def _partition_in_parts(self: Any, workers: int) -> list[list[bytes]]:
+    """The groups for each worker in several parts, in place of Beam's method, which makes one part of them all."""
+    if not self._grouped_output:
+        groups, parts = self._table, [[] for _ in range(workers)]
+        keys, stride = list(groups), workers * _PARTS_OF_GROUPS
+        for start in range(min(stride, len(keys))):
+            self._table = defaultdict(list, {key: groups.pop(key) for key in keys[start::stride]})
+            self._grouped_output = None
+            parts[start % workers] += _partition(self, 1)[0]
+        self._grouped_output = parts
+    return self._grouped_output  # type: ignore[no-any-return]
 
 
 def _send_in_parts(self: Any, bundle: str, transform: str, parts: Iterable[bytes] | None) -> None:
