@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import IO, Any, NamedTuple, NoReturn
 
 import grpc
@@ -71,16 +71,19 @@ def make_runner_with_workers(count: int) -> FnApiRunner:
     start = _fork if sys.platform == "linux" and threading.active_count() == 1 else _spawn
     _WAITING.extend(start() for _ in range(count))
     WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(_OurWorker)
-    BundleManager._send_input_to_worker = _send_in_parts
-    GroupingBuffer.partition = _partition_in_parts
+    beam_manager: Any = BundleManager
+    beam_manager._send_input_to_worker = _send_in_parts
+    beam_groups: Any = GroupingBuffer
+    beam_groups.partition = _partition_in_parts
     return FnApiRunner(SubprocessSDKEnvironment.from_command_string(""))
 
 
 class _Process(NamedTuple):
     """A worker process that waits for orders."""
 
-    pid: int
     orders: IO[bytes]
+    wait: Callable[[], int]
+    """Until it has ended; its exit code."""
 
 
 _WAITING: list[_Process] = []
@@ -92,7 +95,7 @@ def _fork() -> _Process:
     if pid == 0:
         _work_in_fork(run, read)
     os.close(read)
-    return _Process(pid, os.fdopen(write, "wb"))
+    return _Process(os.fdopen(write, "wb"), lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def _work_in_fork(run: int, orders: int) -> NoReturn:
@@ -111,7 +114,7 @@ def _spawn() -> _Process:
     command = f"trap '' INT; {_MEMORY} exec {shlex.quote(sys.executable)} -m pipelines.run_worker {os.getpid()}"
     process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE)
     assert process.stdin is not None
-    return _Process(process.pid, process.stdin)
+    return _Process(process.stdin, process.wait)
 
 
 class _OurWorker(GrpcWorkerHandler):
@@ -138,7 +141,7 @@ class _OurWorker(GrpcWorkerHandler):
         self._watch.join()
 
     def _wait(self) -> None:
-        exit_code = os.waitstatus_to_exitcode(os.waitpid(self._process.pid, 0)[1])
+        exit_code = self._process.wait()
         if exit_code:
             raise RuntimeError(f"Worker subprocess exited with return code {exit_code}")
 
@@ -146,14 +149,16 @@ class _OurWorker(GrpcWorkerHandler):
 def _partition_in_parts(self: Any, workers: int) -> list[list[bytes]]:
     """The groups for each worker in several parts, in place of Beam's method, which makes one part of them all."""
     if not self._grouped_output:
-        groups, parts = self._table, [[] for _ in range(workers)]
+        groups = self._table
+        parts: list[list[bytes]] = [[] for _ in range(workers)]
         keys, stride = list(groups), workers * _PARTS_OF_GROUPS
         for start in range(min(stride, len(keys))):
             self._table = defaultdict(list, {key: groups.pop(key) for key in keys[start::stride]})
             self._grouped_output = None
             parts[start % workers] += _partition(self, 1)[0]
         self._grouped_output = parts
-    return self._grouped_output  # type: ignore[no-any-return]
+    grouped: list[list[bytes]] = self._grouped_output
+    return grouped
 
 
 def _send_in_parts(self: Any, bundle: str, transform: str, parts: Iterable[bytes] | None) -> None:
