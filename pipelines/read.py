@@ -155,7 +155,7 @@ def _read_range(file: Any, start: int, end: int) -> list[bytes]:
     if start:
         del lines[0]
     if lines and lines[-1]:
-        lines[-1] += file.readline()
+        lines[-1] += file.readline().removesuffix(b"\n")
     return lines
 
 
