@@ -190,8 +190,9 @@ def run(argv: Sequence[str]) -> int:
         settings, beam_flags = parse_email_settings(argv)
         options = make_options(beam_flags, build_parser(), input_files=settings.input_files)
         use_emulators(settings.output_dataset)
+        runner = make_runner(options)
         check_email_world(settings, is_local(options))
-        pipeline = beam.Pipeline(make_runner(options), options)
+        pipeline = beam.Pipeline(runner, options)
         write(build(read(pipeline, settings), settings), settings)
     except UsageError as error:
         fail(PROGRAM, error)

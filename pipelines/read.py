@@ -195,15 +195,12 @@ def _is_compressed(path: str) -> bool:
 def _read_range(file: Any, start: int, end: int) -> list[bytes]:
     """The lines that begin in the range. One that begins at its very start belongs to it: the byte before tells."""
     file.seek(max(start - 1, 0))
-    data: bytes = file.read(end - max(start - 1, 0))
+    lines: list[bytes] = file.read(end - max(start - 1, 0)).split(b"\n")
     if start:
-        newline = data.find(b"\n")
-        if newline < 0:
-            return []
-        data = data[newline + 1 :]
-    if data and not data.endswith(b"\n"):
-        data += file.readline()
-    return data.split(b"\n")
+        del lines[0]
+    if lines and lines[-1]:
+        lines[-1] += file.readline().removesuffix(b"\n")
+    return lines
 
 
 def _block_lines(lines: list[bytes], path: str) -> MessageBlock:

@@ -1,27 +1,36 @@
 """A worker process of a local run, started by pipelines/local_workers.py: Beam's own, quiet about what the run says."""
 
 import gc
+import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+from typing import IO
 
 from pipelines.bytes_read import SHARED
 
 
-def main(run: int) -> None:
-    """Work until the run, the process of this number, says that it is over, or is gone."""
+def work(run: int, orders: IO[bytes]) -> None:
+    """Work for the run, the process of this number, until it says that it is over, or is gone.
+
+    `orders`: a line comes from it when there is work, the environment that Beam's worker wants as JSON.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the run ends its workers itself
     threading.Thread(target=_end_with, args=(run,), daemon=True).start()
     gc.disable()  # what is imported stays: looking through it for cycles takes a fifth of the time
     from apache_beam.runners.worker import sdk_worker_main  # takes a while: the run may be gone by then
 
+    os.environ.update(json.loads(orders.readline() or os._exit(0)))
+    gc.freeze()
     gc.enable()
     ours = logging.StreamHandler(sys.stderr)
     ours.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
     ours.setLevel(logging.WARNING)
     ours.addFilter(lambda record: not record.name.startswith("apache_beam"))
-    logging.getLogger().addHandler(ours)
+    logging.getLogger().handlers[:] = [ours]
     # Beam prints every error here, and gives it to the run as well.
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
     sdk_worker_main.main(sys.argv)
@@ -35,4 +44,4 @@ def _end_with(run: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    work(int(sys.argv[1]), sys.stdin.buffer)

@@ -7,6 +7,7 @@ faster (pipelines/local_runner.py): the two that the switch falls back to. Every
 
 import gc
 import logging
+import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +32,9 @@ def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, input_files
 
     Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it.
     """
-    gc.enable()  # `answer_early` switched it off
+    # `answer_early` switched it off. What is imported stays: nothing is to be looked for in it, and forks share it.
+    gc.freeze()
+    gc.enable()
     _refuse_unknown(beam_flags, ours)
     streaming = input_files is None
     options = PipelineOptions(list(beam_flags), streaming=streaming)
@@ -56,7 +59,7 @@ def make_runner(options: PipelineOptions) -> Any:
     is_alone = direct.direct_num_workers == 1 or direct.direct_running_mode != "in_memory"
     if options.view_as(StandardOptions).runner != FNAPI_RUNNER or is_alone:
         return None
-    return make_runner_with_workers()
+    return make_runner_with_workers(direct.direct_num_workers or os.cpu_count() or 1)
 
 
 def is_local(options: PipelineOptions) -> bool:
@@ -101,5 +104,3 @@ def _all_subclasses(cls: Any) -> list[Any]:
 def _quieten_logs() -> None:
     """Beam's own news of a local run is for Beam's developers; warnings of ours and errors stay."""
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    # What worker processes log, as one long line each; errors come back as errors, warnings of ours they print.
-    logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.CRITICAL)

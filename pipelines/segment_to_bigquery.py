@@ -149,8 +149,9 @@ def run(argv: Sequence[str]) -> int:
         if is_local(options):
             settings = fit_to_one_process(settings)
         use_emulators(settings.output_dataset)
+        runner = make_runner(options)
         check_world(settings)
-        pipeline = beam.Pipeline(make_runner(options), options)
+        pipeline = beam.Pipeline(runner, options)
         write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     except UsageError as error:
         fail(PROGRAM, error)

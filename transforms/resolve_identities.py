@@ -8,7 +8,9 @@ from apache_beam.coders import BytesCoder
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
-from apache_beam.transforms.window import GlobalWindows, TimestampedValue
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows, TimestampedValue
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.calls import CallBlock, CallerBlock, SegmentCall
 from schemas.identities import KnownIdentity, LinkBlock, Node, Persons, PriorBlock
@@ -21,7 +23,7 @@ from transforms.cached_log import LogCache, LogSize
 from transforms.gather_calls import GatherCallsFn
 from transforms.grow_graph import GrowGraph, home_shard, rewrite
 from transforms.logic.count_calls import count_calls
-from transforms.logic.identify_callers import find_links, set_callers, split_prior
+from transforms.logic.identify_callers import GatheredLinks, find_links, set_callers, split_prior
 from transforms.logic.publish_identities import PublishedIdentities
 from transforms.logic.resolve_callers import ResolvedCallers, resolve_callers, split_erased
 from transforms.logic.resolve_links import resolve_links
@@ -75,7 +77,7 @@ class ResolveIdentities(beam.PTransform):
         return self._resolve_by_window(calls)
 
     def _resolve_whole_graph(self, calls: PCollection, callers: PCollection) -> ResolvedCalls:
-        links = callers | "FindLinks" >> beam.ParDo(_FindLinksFn(self._rules))
+        links = callers | "FindLinks" >> beam.ParDo(_GatherLinksFn(self._rules))
         if self._prior is not None:
             prior = self._prior | "SplitPrior" >> beam.ParDo(_SplitPriorFn())
             links = (links, prior) | "AddPrior" >> beam.Flatten()
@@ -130,6 +132,24 @@ class _FindLinksFn(beam.DoFn):
 
     def process(self, block: CallBlock | CallerBlock) -> Iterator[tuple[str, LinkBlock]]:
         yield from find_links(block.calls, self._rules).items()
+
+
+class _GatherLinksFn(beam.DoFn):
+    """The links of a whole bundle at once: the calls of one person are spread over all of its blocks."""
+
+    def __init__(self, rules: IdentityRules) -> None:
+        self._rules = rules
+
+    def start_bundle(self) -> None:
+        self._links = GatheredLinks(self._rules)
+
+    def process(self, block: CallerBlock) -> Iterator[tuple[str, LinkBlock]]:
+        self._links.add(block.calls)
+        return iter(())
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for links in self._links.blocks().items():
+            yield WindowedValue(links, MIN_TIMESTAMP, (GlobalWindow(),))
 
 
 class _SplitPriorFn(beam.DoFn):

@@ -62,6 +62,28 @@ def test_two_workers_write_what_one_writes(tmp_path: Path) -> None:
         assert rows_of(tmp_path / "two", table) == rows_of(tmp_path / "one", table), table
 
 
+BESIDE_A_THREAD = """
+import sys, threading, time
+threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+from pipelines.segment_to_bigquery import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_be_forked_starts_its_workers_anew(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_bytes(line(name))
+    flags = ["--input_files", f"{tmp_path}/*.jsonl", "--output_dir", str(tmp_path / "out"), TWO]
+
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE_A_THREAD, *flags], cwd=Path(__file__).parents[2], capture_output=True, timeout=120
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert len(rows_of(tmp_path / "out", "activities")) == 2
+
+
 @pytest.mark.slow
 def test_what_a_worker_cannot_read_is_told_in_one_line(tmp_path: Path) -> None:
     for name in ("a", "b"):
@@ -82,38 +104,39 @@ def start_endless(tmp_path: Path) -> list[str]:
     return ["--input_files", f"{tmp_path}/*.gz", "--output_dir", str(tmp_path / "out"), TWO]
 
 
-def workers_of(run: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-f", f"pipelines.run_worker {run}$"], capture_output=True, text=True)
-    return [int(process) for process in found.stdout.split()]
+def workers_of(run: int, tmp_path: Path) -> list[int]:
+    """A worker is a fork of its run and has its command line, which names the test's folder."""
+    found = subprocess.run(["pgrep", "-f", "--", f"--input_files {tmp_path}/"], capture_output=True, text=True)
+    return [int(process) for process in found.stdout.split() if int(process) != run]
 
 
-def wait_for_workers(run: int, count: int) -> list[int]:
+def wait_for_workers(run: int, tmp_path: Path, count: int) -> list[int]:
     for _ in range(300):
-        if len(workers_of(run)) == count:
-            return workers_of(run)
+        if len(workers_of(run, tmp_path)) == count:
+            return workers_of(run, tmp_path)
         time.sleep(0.1)
-    raise AssertionError(f"{workers_of(run)} are not {count} workers")
+    raise AssertionError(f"{workers_of(run, tmp_path)} are not {count} workers")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)
 def test_workers_end_with_their_run(tmp_path: Path, end: signal.Signals) -> None:
     with start_program(*start_endless(tmp_path)) as run:
-        wait_for_workers(run.pid, 2)
+        wait_for_workers(run.pid, tmp_path, 2)
         time.sleep(1)
         run.send_signal(end)
 
         assert run.wait(timeout=20) in (130, -end.value)
-        wait_for_workers(run.pid, 0)
+        wait_for_workers(run.pid, tmp_path, 0)
 
 
 @pytest.mark.slow
 def test_a_run_does_not_wait_for_a_worker_that_was_killed(tmp_path: Path) -> None:
     with start_program(*start_endless(tmp_path)) as run:
-        first, _ = wait_for_workers(run.pid, 2)
+        first, _ = wait_for_workers(run.pid, tmp_path, 2)
         os.kill(first, signal.SIGKILL)
         _, said = run.communicate(timeout=20)
 
         assert run.returncode == 1
         assert "exited with return code -9. If it was killed for lack of memory" in said
-        wait_for_workers(run.pid, 0)
+        wait_for_workers(run.pid, tmp_path, 0)

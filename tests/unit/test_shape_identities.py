@@ -2,13 +2,24 @@ import pytest
 
 from schemas.identity_facts import Merge, Published, RefusedLink
 from schemas.rows import row_values
+from schemas.tables import load_table
 from tests.factories import NOW
 from transforms.logic.name_persons import email_name, user_name, warehouse_name
-from transforms.logic.shape_identities import shape_identity, shape_merge, shape_published, shape_refusal
+from transforms.logic.shape_identities import (
+    IDENTITY_COLUMNS,
+    shape_identity,
+    shape_merge,
+    shape_published,
+    shape_refusal,
+)
 
 EMAIL = ("w1", "email", "a@x")
 USER = ("w1", "user_id", "u1")
 VISITOR = ("w1", "anonymous_id", "v1")
+
+
+def test_the_columns_of_an_identity_are_those_of_its_table() -> None:
+    assert load_table("identities").columns == IDENTITY_COLUMNS
 
 
 def test_an_identity_has_its_version_as_its_time() -> None:

@@ -9,8 +9,7 @@ from schemas.identity_rules import IdentityRules
 
 def find_caller(call: Caller, rules: IdentityRules) -> tuple[str, str] | tuple[None, None]:
     """The strongest identifier of the call that is not blocked: whom the call counts for."""
-    for identifier_type in rules.priority:
-        identifier: str | None = getattr(call, identifier_type)
+    for identifier_type, identifier in zip(rules.priority, rules.read_identifiers(call), strict=True):
         if identifier is not None and not rules.is_blocked(identifier):
             return identifier_type, identifier
     return None, None
@@ -23,38 +22,59 @@ def set_callers(calls: Iterable[SegmentCall], rules: IdentityRules) -> None:
 
 
 def find_links(calls: Iterable[Caller], rules: IdentityRules) -> dict[str, LinkBlock]:
-    """Workspace -> the distinct links of these calls, each at its earliest.
+    """Workspace -> the distinct links of these calls, each at its earliest."""
+    links = GatheredLinks(rules)
+    links.add(calls)
+    return links.blocks()
+
+
+class GatheredLinks:
+    """The distinct links of calls, each at its earliest.
 
     A call that carries only an anonymous_id links nothing and is left out: visitors who never say who they are cost no
     state.
     """
-    earliest: dict[str, dict[tuple[str | None, str | None, str | None, str | None], tuple[int, str]]] = {}
-    newest: dict[str, int] = {}
-    erased: dict[str, list[tuple[str, str]]] = {}
-    for call in calls:
-        if call.type == CallType.DELETE:
-            # Only whom it counts for: its anonymousId may be a device that others share.
-            identifier_type, identifier = find_caller(call, rules)
-            if identifier_type is not None and identifier is not None:
-                erased.setdefault(call.workspace_id, []).append((identifier_type, identifier))
-        user_id, email = _unblocked(call.user_id, rules), _unblocked(call.email, rules)
-        if user_id is None and email is None:
-            continue
-        key = (user_id, email, _unblocked(call.anonymous_id, rules), _unblocked(call.previous_id, rules))
-        links = earliest.setdefault(call.workspace_id, {})
-        seen = call.timestamp, call.message_id
-        known = links.get(key)
-        if known is None or seen < known:
-            links[key] = seen
-        newest[call.workspace_id] = max(newest.get(call.workspace_id, call.received_at), call.received_at)
-    return {
-        workspace_id: LinkBlock(
-            [Link(*key, *seen) for key, seen in earliest.get(workspace_id, {}).items()],
-            newest.get(workspace_id, 0),
-            erased.get(workspace_id, []),
-        )
-        for workspace_id in earliest.keys() | erased.keys()
-    }
+
+    def __init__(self, rules: IdentityRules) -> None:
+        self._rules = rules
+        self._earliest: dict[str, dict[tuple[str | None, str | None, str | None, str | None], tuple[int, str]]] = {}
+        self._newest: dict[str, int] = {}
+        self._erased: dict[str, list[tuple[str, str]]] = {}
+
+    def add(self, calls: Iterable[Caller]) -> None:
+        """What these calls link."""
+        for call in calls:
+            if call.type == CallType.DELETE:
+                # Only whom it counts for: its anonymousId may be a device that others share.
+                identifier_type, identifier = find_caller(call, self._rules)
+                if identifier_type is not None and identifier is not None:
+                    self._erased.setdefault(call.workspace_id, []).append((identifier_type, identifier))
+            user_id, email = self._unblocked(call.user_id), self._unblocked(call.email)
+            if user_id is None and email is None:
+                continue
+            key = (user_id, email, self._unblocked(call.anonymous_id), self._unblocked(call.previous_id))
+            links = self._earliest.setdefault(call.workspace_id, {})
+            seen = call.timestamp, call.message_id
+            known = links.get(key)
+            if known is None or seen < known:
+                links[key] = seen
+            newest = self._newest.get(call.workspace_id)
+            if newest is None or newest < call.received_at:
+                self._newest[call.workspace_id] = call.received_at
+
+    def blocks(self) -> dict[str, LinkBlock]:
+        """Workspace -> its links."""
+        return {
+            workspace_id: LinkBlock(
+                [Link(*key, *seen) for key, seen in self._earliest.get(workspace_id, {}).items()],
+                self._newest.get(workspace_id, 0),
+                self._erased.get(workspace_id, []),
+            )
+            for workspace_id in self._earliest.keys() | self._erased.keys()
+        }
+
+    def _unblocked(self, identifier: str | None) -> str | None:
+        return None if identifier is None or self._rules.is_blocked(identifier) else identifier
 
 
 def split_prior(block: PriorBlock) -> dict[str, PriorBlock]:
@@ -65,7 +85,3 @@ def split_prior(block: PriorBlock) -> dict[str, PriorBlock]:
     for identity in block.known:
         blocks.setdefault(identity.workspace_id, PriorBlock([], [], block.read_at)).known.append(identity)
     return blocks
-
-
-def _unblocked(identifier: str | None, rules: IdentityRules) -> str | None:
-    return None if identifier is None or rules.is_blocked(identifier) else identifier

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_SECONDS_A_DAY = 24 * 3600
 
 # What BigQuery's TIMESTAMP can hold: 0001-01-01 to 9999-12-31 23:59:59.999999 UTC.
 # https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#timestamp_type
@@ -26,7 +26,8 @@ def to_micros(moment: datetime | None) -> int | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    micros = (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    micros = (since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
     return micros if MIN_MICROS <= micros <= MAX_MICROS else None
 
 

@@ -6,22 +6,18 @@ from schemas.rows import Row, make_row
 
 _REASONS = {IdentifierType.USER_ID: "too_many_emails", IdentifierType.EMAIL: "too_many_user_ids"}
 
+IDENTITY_COLUMNS = (
+    *("workspace_id", "identifier_type", "identifier", "person_id"),
+    *("version", "updated_at", "person_since", "linked_at"),
+)
+"""The columns of the rows that `shape_identity` makes, in their order."""
+
 
 def shape_identity(
     node: Node, person_id: str | None, version: int, person_since: int | None, linked_at: int | None
 ) -> Row:
     """A row of `identities`; see schemas/tables/identities.json. Times are microseconds since 1970."""
-    values = {
-        "workspace_id": node[0],
-        "identifier_type": node[1],
-        "identifier": node[2],
-        "person_id": person_id,
-        "version": version,
-        "updated_at": version,
-        "person_since": person_since,
-        "linked_at": linked_at,
-    }
-    return make_row("identities", values)
+    return *node, person_id, version, version, person_since, linked_at
 
 
 def shape_published(record: Published) -> Row:
