@@ -13,6 +13,9 @@ from benchmarks.measure_process import Cost, measure_process
 from benchmarks.run_rounds import EnginesDiffer, run_apart
 from benchmarks.stream_engines import Heard, make_command, source_of
 
+# What is subtracted as the start: so many calls that each step has been reached.
+START_CALLS = 100
+
 # Not known to the steps that are measured.
 _BEYOND = ("lines", "audience changes")
 
@@ -22,7 +25,7 @@ class StateCost(msgspec.Struct):
 
     calls: int
     cpu_us: float
-    """A call, user and system, without the program's start and its source."""
+    """A call, user and system, without the program's start, its first START_CALLS calls and its source."""
     wall_us: float
     runs: list[Cost]
 
@@ -38,12 +41,12 @@ def measure_state(
     """Engine -> its cost at each of its sizes. Raises `EnginesDiffer` and `ProgramFailed`."""
     sizes = sorted({size for of_engine in engines.values() for size in of_engine})
     truths = {size: run_apart(generate_calls, folder / f"calls_{size}.jsonl", size, seed) for size in sizes}
-    run_apart(generate_calls, folder / "calls_1.jsonl", 1, seed)
+    run_apart(generate_calls, folder / f"calls_{START_CALLS}.jsonl", START_CALLS, seed)
     all_engines: dict[str, Sequence[int]] = {**{source_of(name): sizes for name in engines}, **engines}
     runs: dict[tuple[str, int], list[Cost]] = {}
     for number in range(1, rounds + 1):
         for name, of_engine in all_engines.items():  # the start first: what disturbs a round disturbs both
-            runs.setdefault((name, 1), []).append(_run(name, 1, folder, calls_a_window))
+            runs.setdefault((name, START_CALLS), []).append(_run(name, START_CALLS, folder, calls_a_window))
             for size in of_engine:
                 with progress.status(f"round {number} of {rounds}: {name}, {size:,} calls"):
                     cost = _run(name, size, folder, calls_a_window)
@@ -88,7 +91,9 @@ def _output(name: str, size: int, folder: Path) -> Path:
 
 def _summarise(runs: Mapping[tuple[str, int], Sequence[Cost]], name: str, size: int) -> StateCost:
     source = source_of(name)
-    rounds = list(zip(runs[name, size], runs[name, 1], runs[source, size], runs[source, 1], strict=True))
+    start = START_CALLS
+    rounds = list(zip(runs[name, size], runs[name, start], runs[source, size], runs[source, start], strict=True))
     cpu = median(whole.cpu_s - start.cpu_s - (read.cpu_s - idle.cpu_s) for whole, start, read, idle in rounds)
     wall = median(whole.wall_s - start.wall_s - (read.wall_s - idle.wall_s) for whole, start, read, idle in rounds)
-    return StateCost(size, cpu / size * 1e6, wall / size * 1e6, list(runs[name, size]))
+    calls = size - START_CALLS
+    return StateCost(size, cpu / calls * 1e6, wall / calls * 1e6, list(runs[name, size]))

@@ -5,6 +5,7 @@ of it is gathered in this process and written as one JSON file. The sources read
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -195,4 +196,6 @@ if __name__ == "__main__":
     # What is defined in __main__ travels by value, and would gather in copies of what is gathered here.
     from benchmarks.stream_engines import main as main_by_reference
 
-    sys.exit(main_by_reference(sys.argv[1:]))
+    exit_code = main_by_reference(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(exit_code)  # a stream has no end: what Python does at one is not measured

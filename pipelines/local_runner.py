@@ -14,7 +14,6 @@ nine tenths of its time went, and none of it was the steps' own work:
 What it computes is the same: the tests of pipelines run on it. Whatever is not named here is Beam's own.
 """
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy, deepcopy
@@ -54,7 +53,6 @@ class LocalStreamingRunner(BundleBasedDirectRunner):
     def run_pipeline(self, pipeline: Any, options: Any) -> Any:
         """As Beam's own, with our evaluators."""
         pipeline.replace_all([_ReadInBlocks()])
-        gc.freeze()  # the graph stays until the end; to look through it takes a tenth of a second
         with (
             _replaced(evaluation_context, "EvaluationContext", _Context),
             _replaced(transform_evaluator, "TransformEvaluatorRegistry", _Registry),

@@ -41,6 +41,9 @@ def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, input_files
     standard = options.view_as(StandardOptions)
     if (standard.runner or "") in _LOCAL:
         standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
+        if streaming:
+            # Calls, state and the runner form no cycles, and looking for some took an eighth of the time.
+            gc.disable()
         if input_files is not None and not any(flag.startswith("--direct_num_workers") for flag in beam_flags):
             options.view_as(DirectOptions).direct_num_workers = count_workers(input_files)
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.

@@ -32,8 +32,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _process_wide_settings() -> Iterator[None]:
-    """A local run changes Google's default credentials (for an emulator) and the garbage collector's thresholds."""
+    """A local run changes Google's default credentials (for an emulator) and how garbage is collected."""
     default, thresholds = google.auth.default, gc.get_threshold()
     yield
     google.auth.default = default
     gc.set_threshold(*thresholds)
+    gc.enable()
