@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import os
 import shlex
 import signal
@@ -182,6 +183,7 @@ def _send(channel: Any, stream: Any, parts: Iterable[bytes]) -> None:
 def _interrupt(*_: Any) -> None:
     """Ctrl-C: send the workers home first, for Beam waits until they have ended and tells them nothing."""
     BYTES_READ.unshare()
+    logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)  # of connections that break off now
     raise KeyboardInterrupt
 
 
