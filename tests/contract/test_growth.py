@@ -173,13 +173,14 @@ def test_bounded_growth_is_near_linear(invent: Any) -> None:
     small, large = invent(10_000), invent(100_000)
     measure_bounded("warm", small)
 
+    # Ten is linear and a hundred quadratic; what is between is the processor's caches, which hold the small one only.
     # The machine may be busy with something else: the best of several tries is what the code can do.
     growths: list[float] = []
-    while not growths or (min(growths) > 15 and len(growths) < 5):
+    while not growths or (min(growths) > 25 and len(growths) < 5):
         cost = median(measure_bounded("small", small) for _ in range(3)) * len(small.links)
         growths.append(measure_bounded("large", large) * len(large.links) / cost)
 
-    assert min(growths) <= 15
+    assert min(growths) <= 25
 
 
 @pytest.mark.slow

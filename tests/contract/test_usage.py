@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.segment_to_bigquery import run
-from pipelines.settings import Settings, parse_settings
+from pipelines.settings import Settings, fit_to_one_process, parse_settings
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 
 SUBSCRIPTION = "projects/test-project/subscriptions/calls"
@@ -32,6 +32,13 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     assert ended.value.code == 2
     assert len(lines) == 1, lines
     return lines[0]
+
+
+@pytest.mark.parametrize(("flags", "shards"), [([], 1), (["--identity_shards", "8"], 8)])
+def test_a_local_run_has_one_shard_of_identifiers_unless_it_is_told_otherwise(flags: list[str], shards: int) -> None:
+    settings, _ = parse_settings(["--input_files", "calls.jsonl", "--output_dir", "out", *flags])
+
+    assert fit_to_one_process(settings).identity_shards == shards
 
 
 @pytest.mark.parametrize(

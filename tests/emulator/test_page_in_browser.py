@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,6 @@ from tests.factories import DAY
 pytestmark = pytest.mark.slow
 
 TOKEN = "a token of the tests"
-DATASET = f"{PROJECT}.page_in_browser"
 
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -48,8 +48,10 @@ def site(running_bigquery: RunningBigquery, tmp_path_factory: pytest.TempPathFac
         environment.setenv("ADMIN_TOKEN", TOKEN)
         client = bigquery_client(PROJECT)
         now = time.time_ns() // 1000
-        fill(client, DATASET, now)
-        store = ConnectionStore(client, DATASET)
+        # Its own: when tests move between processes, one may make this twice over the same BigQuery.
+        dataset = f"{PROJECT}.page_in_browser_{uuid.uuid4().hex}"
+        fill(client, dataset, now)
+        store = ConnectionStore(client, dataset)
         for connection_id, name, kind in (
             ("c1", "Web shop", ConnectionKind.SEGMENT),
             ("backend", "Backend of the platform that we had before", ConnectionKind.SEGMENT),
@@ -59,7 +61,7 @@ def site(running_bigquery: RunningBigquery, tmp_path_factory: pytest.TempPathFac
         ):
             create_connection(store, name, "acme", kind, now - 2 * DAY, connection_id=connection_id)
         revoke_keys(store, "gone", now)
-        flags = ["--dataset", DATASET, "--secrets", str(folder), "--collector_url", "https://collector.example.com"]
+        flags = ["--dataset", dataset, "--secrets", str(folder), "--collector_url", "https://collector.example.com"]
         process = subprocess.Popen(
             [sys.executable, "-m", "services.run_page", *flags, "--port", "0"],
             cwd=Path(__file__).parents[2],

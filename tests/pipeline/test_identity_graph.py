@@ -14,6 +14,7 @@ from apache_beam.transforms.window import TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines.settings import IDENTITY_SHARDS, LOCAL_IDENTITY_SHARDS
 from schemas.calls import SegmentCall
 from schemas.identities import KnownIdentity, PriorBlock, WarehousePerson
 from schemas.identity_rules import IdentityRules
@@ -258,9 +259,9 @@ def as_address(value: str | None) -> str | None:
 @settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
-@given(split_histories(), st.integers(0, 2**32))
+@given(split_histories(), st.integers(0, 2**32), st.sampled_from([IDENTITY_SHARDS, LOCAL_IDENTITY_SHARDS]))
 def test_a_stream_in_any_windows_and_files_and_the_contract_agree(
-    split: tuple[list[SegmentCall], list[list[SegmentCall]]], seed: int
+    split: tuple[list[SegmentCall], list[list[SegmentCall]]], seed: int, shards: int
 ) -> None:
     """Below the limits."""
     history, _ = split
@@ -268,7 +269,7 @@ def test_a_stream_in_any_windows_and_files_and_the_contract_agree(
     calls = [as_sent(one) for one in history]
     payloads = {one.message_id: payload_of(one) for one in calls}
     rules = IdentityRules(emails_per_user_id=99, user_ids_per_email=99)
-    chosen = replace(MINUTELY, identity_rules=rules)
+    chosen = replace(MINUTELY, identity_rules=rules, identity_shards=shards)
     arrived = chance.sample(calls, len(calls))
     cuts = sorted(chance.randrange(len(calls) + 1) for _ in range(3))
     batches = [arrived[start:end] for start, end in pairwise([0, *cuts, len(calls)])]

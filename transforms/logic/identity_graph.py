@@ -14,9 +14,6 @@ from schemas.identity_rules import IdentityRules
 from transforms.logic.name_persons import email_name, person_id_of, user_name, warehouse_name
 from transforms.logic.tell_links import NEVER, known_name, known_person_name, owner_strength
 
-# As text: a member of an enum takes three times as long to name and to hash.
-_USER_ID, _EMAIL, _ANONYMOUS_ID = (each.value for each in IdentifierType)
-
 _LONG_AGO = -(2**62)
 """Before every call: when links were made that a table brings."""
 
@@ -76,8 +73,6 @@ class _Evidence:
     def __init__(self, workspace_id: str, rules: IdentityRules) -> None:
         self._workspace_id = workspace_id
         self._rules = rules
-        self._strengths: dict[str, int] = {}
-        """`owner_strength` by type."""
         self.names: dict[Node, Name] = {}
         """Each node that joins persons -> the name that it gives."""
         self.claims: dict[Node, Claim] = {}
@@ -93,23 +88,20 @@ class _Evidence:
         timestamp, cause = link.timestamp, (link.message_id, link.timestamp)
         user = email = None
         if link.email is not None:
-            email = self._workspace_id, _EMAIL, link.email
-            known = self.names.get(email)
-            if known is None or timestamp < known.timestamp:
-                self.names[email] = email_name(link.email, timestamp)
+            email = self._node(IdentifierType.EMAIL, link.email)
+            self._see(email, email_name(link.email, timestamp))
         if link.user_id is not None:
-            user = self._workspace_id, _USER_ID, link.user_id
-            if user not in self.names:
-                self.names[user] = user_name(link.user_id)
+            user = self._node(IdentifierType.USER_ID, link.user_id)
+            self._see(user, user_name(link.user_id))
             if link.previous_id is not None and link.previous_id != link.user_id:
-                _keep_earliest(self._aliases, ((self._workspace_id, _USER_ID, link.previous_id), user), cause)
+                _keep_earliest(self._aliases, (self._node(IdentifierType.USER_ID, link.previous_id), user), cause)
                 # The call does not say whether it is a user_id, so it is an anonymous_id in any case.
                 self._claim(link.previous_id, timestamp, user)
             if email is not None:
                 _keep_earliest(self._links, (user, email), cause)
         owner = user or email
         if user is not None and email is not None:
-            owner = min(user, email, key=self._strength)
+            owner = min(user, email, key=lambda node: owner_strength(node, self._rules))
         if owner is not None and link.anonymous_id is not None:
             self._claim(link.anonymous_id, timestamp, owner)
 
@@ -167,19 +159,10 @@ class _Evidence:
             self.names[node] = name
 
     def _claim(self, anonymous_id: str, timestamp: int, owner: Node) -> None:
-        visitor = self._workspace_id, _ANONYMOUS_ID, anonymous_id
-        known = self.claims.get(visitor)
-        if known is not None and known[0] < timestamp:
-            return
-        claim = timestamp, self._strength(owner), owner
-        if known is None or claim < known:
+        visitor = self._node(IdentifierType.ANONYMOUS_ID, anonymous_id)
+        claim = timestamp, owner_strength(owner, self._rules), owner
+        if visitor not in self.claims or claim < self.claims[visitor]:
             self.claims[visitor] = claim
-
-    def _strength(self, owner: Node) -> int:
-        strength = self._strengths.get(owner[1])
-        if strength is None:
-            strength = self._strengths[owner[1]] = owner_strength(owner, self._rules)
-        return strength
 
 
 def _keep_earliest(causes: dict[tuple[Node, Node], Cause], key: tuple[Node, Node], cause: Cause) -> None:

@@ -1,7 +1,6 @@
 """What a person is called: the one rule from which every person_id comes."""
 
 import uuid
-from functools import lru_cache
 
 from schemas.identities import PERSON_ID, IdentifierType, Node
 from schemas.identity_facts import EMAIL, NAMELESS, WAREHOUSE, Name
@@ -40,11 +39,5 @@ def person_id_of(workspace_id: str, name: Name) -> str | None:
     if name.rank == WAREHOUSE:
         return name.value
     if name.rank == EMAIL:
-        return _email_person_id(workspace_id, name.value)
+        return str(uuid.uuid5(_PERSON_NAMESPACE, f"{workspace_id}\n{name.value}"))
     return None
-
-
-# All identifiers of a person ask for the same one, mostly one after the other, and it takes 3 us to make.
-@lru_cache(maxsize=10_000)
-def _email_person_id(workspace_id: str, email: str) -> str:
-    return str(uuid.uuid5(_PERSON_NAMESPACE, f"{workspace_id}\n{email}"))
