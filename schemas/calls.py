@@ -10,6 +10,8 @@ import msgspec
 # https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size: 32 KB a call.
 MAX_CALL_BYTES = 32 * 1024
 
+BLOCK_ID_BYTES = 16
+
 
 class CallType(StrEnum):
     """The calls that are read: Segment's six, its erasure request `delete`, and `suppress`.
@@ -53,7 +55,7 @@ class Caller(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     replay: str = ""
     """The message attribute `replay`: which dead letter this delivery replays. Part of what a duplicate is known by."""
     checksum: int = 0
-    """Of the whole call, where its caller travels alone: which of two repeats that arrive at once is kept."""
+    """In files: of the message's bytes. Which of two repeats that arrive at once is kept."""
 
 
 class SegmentCall(Caller, array_like=True, omit_defaults=True, gc=False):
@@ -100,19 +102,17 @@ class CallBlock(msgspec.Struct, array_like=True, gc=False):
     suppress: list[bytes] = []
     """Keys of identifiers (`suppression_key`) whose calls are dropped from now on, in every shard."""
     block_id: bytes = b""
-    """Files: which block, so that rows of it can be dropped."""
+    """Files: which block, so that rows of it can be dropped; BLOCK_ID_BYTES."""
 
 
 class CallerBlock(msgspec.Struct, array_like=True, gc=False):
-    """The callers of some calls of one block."""
+    """The callers of those calls of one block that tell who is who."""
 
     calls: list[Caller]
     """Without what they say."""
-    suppress: list[bytes] = []
-    """As in `CallBlock`."""
-    block_id: bytes = b""
+    block_id: bytes
     """The block of their calls."""
-    rows: list[int] = []
+    rows: list[int]
     """Where the call of each caller stands in that block."""
 
 

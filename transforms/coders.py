@@ -23,7 +23,6 @@ from schemas.rows import TableRows
 
 _TRAVELLERS = (
     MessageBlock,
-    CallerBlock,
     DroppedRows,
     LinkBlock,
     PriorBlock,
@@ -35,7 +34,7 @@ _TRAVELLERS = (
     EmailCallBlock,
     OutgoingBlock,
 )
-_COMPRESSED = CallBlock, HomeBlock
+_COMPRESSED = CallBlock, CallerBlock, HomeBlock
 _ENCODER = msgspec.msgpack.Encoder()
 _LZ4 = pa.Codec("lz4_raw")
 _SIZE_BYTES = 4

@@ -1,25 +1,24 @@
 """DedupeCalls: each message once, however often it is delivered, and none of people who were erased."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 from zlib import crc32
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics.metric import Metrics
-from apache_beam.pvalue import AsMultiMap, PCollection, TaggedOutput
+from apache_beam.pvalue import AsList, AsMultiMap, PCollection, TaggedOutput
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Duration
 
-from schemas.calls import CallBlock, Caller, CallerBlock, DroppedRows
+from schemas.calls import BLOCK_ID_BYTES, CallBlock, Caller, CallerBlock, DroppedRows
 from schemas.outcomes import Outcome, OutcomeKey
 from transforms.cached_log import LogCache
-from transforms.coders import CompressedStructCoder
 from transforms.logic.count_calls import count_calls
-from transforms.logic.drop_repeats import SeenMessages, extract_caller, sort_out
+from transforms.logic.drop_repeats import SeenMessages, find_repeats, pack_keys
+from transforms.logic.identify_callers import take_callers
 from transforms.logic.suppress_calls import SuppressedIdentifiers
-from transforms.pack_blocks import PackBlocks
 from transforms.several_outputs import gives_several
 
 MICROS_A_SECOND = 1_000_000
@@ -28,7 +27,8 @@ MICROS_A_SECOND = 1_000_000
 # shard a block worth shuffling. Part of the state's key: changing it forgets what was seen.
 SHARDS = 32
 
-_CALLER_BLOCKS = CompressedStructCoder(CallerBlock)
+_Repeats: TypeAlias = Mapping[bytes, Iterable[DroppedRows]]
+"""Block id -> its repeats, a shard each."""
 
 
 class DedupedCalls(NamedTuple):
@@ -37,7 +37,7 @@ class DedupedCalls(NamedTuple):
     calls: PCollection
     """`CallBlock`: the calls that were not seen before and carry no suppressed identifier."""
     callers: PCollection
-    """Who made them: `CallBlock` in a stream, `CallerBlock` in bounded input."""
+    """Who made them: `CallBlock` in a stream; `CallerBlock` in bounded input, of those that tell who is who."""
     counts: PCollection
     """`tuple[OutcomeKey, int]`: the duplicates, and what was suppressed."""
 
@@ -52,7 +52,8 @@ class DedupeCalls(beam.PTransform):
     Calls that carry a suppressed identifier are dropped: in bounded input wherever they stand, in a stream from the
     moment when the suppression is heard. Of two such calls with one messageId the second is a duplicate.
 
-    In bounded input only the callers are shuffled. The calls wait in their blocks to hear which rows are dropped.
+    In bounded input only the keys of messages are shuffled, 40 bytes a call. The calls wait in their blocks, and their
+    callers in blocks of their own, to hear which rows are dropped.
     """
 
     def __init__(self, horizon_seconds: int) -> None:
@@ -68,16 +69,20 @@ class DedupeCalls(beam.PTransform):
                 "counts", main="calls"
             )
             return DedupedCalls(deduped.calls, deduped.calls, deduped.counts)
-        drop = beam.ParDo(_DropRepeatsFn(self._horizon_micros)).with_outputs("dropped", "counts", main="callers")
-        sorted_out = (
+        repeats = (
             calls
-            | "ShardCallers" >> beam.ParDo(_ShardCallersFn())
-            | "PackCallers" >> PackBlocks(_CALLER_BLOCKS)
-            | "GroupShards" >> beam.GroupByKey()
-            | "DropRepeats" >> drop
+            | "ShardKeys" >> beam.ParDo(_ShardKeysFn())
+            | "GroupKeys" >> beam.GroupByKey()
+            | "FindRepeats" >> beam.ParDo(_FindRepeatsFn(self._horizon_micros))
         )
-        kept = calls | "DropRows" >> beam.ParDo(_DropRowsFn(), AsMultiMap(sorted_out.dropped))
-        return DedupedCalls(kept, sorted_out.callers, sorted_out.counts)
+        dropped = AsMultiMap(repeats), AsList(calls | "TellSuppressed" >> beam.ParDo(_TellSuppressedFn()))
+        kept = calls | "DropRows" >> beam.ParDo(_DropRowsFn(), *dropped).with_outputs("counts", main="calls")
+        callers = (
+            calls
+            | "TakeCallers" >> beam.ParDo(_TakeCallersFn())
+            | "DropCallers" >> beam.ParDo(_DropCallersFn(), *dropped)
+        )
+        return DedupedCalls(kept.calls, callers, kept.counts)
 
 
 def shard_of(call: Caller) -> int:
@@ -96,48 +101,75 @@ class _ShardCallsFn(beam.DoFn):
             yield from ((shard, CallBlock([], block.suppress)) for shard in range(SHARDS))
 
 
-class _ShardCallersFn(beam.DoFn):
-    def process(self, block: CallBlock) -> Iterator[tuple[int, CallerBlock]]:
-        shards: dict[int, CallerBlock] = {}
-        for row, call in enumerate(block.calls):
-            shard = shard_of(call)
-            if shard not in shards:
-                shards[shard] = CallerBlock([], [], block.block_id, [])
-            shards[shard].calls.append(extract_caller(call))
-            shards[shard].rows.append(row)
-        yield from shards.items()
-        if block.suppress:
-            yield from ((shard, CallerBlock([], block.suppress)) for shard in range(SHARDS))
+class _ShardKeysFn(beam.DoFn):
+    """Keys travel as bytes, behind the id of their block: a local runner decodes and encodes again what it groups."""
+
+    def process(self, block: CallBlock) -> Iterator[tuple[int, bytes]]:
+        for shard, keys in pack_keys(block.calls, SHARDS).items():
+            yield shard, block.block_id + keys
 
 
-class _DropRepeatsFn(beam.DoFn):
+class _FindRepeatsFn(beam.DoFn):
     def __init__(self, horizon_micros: int) -> None:
         self._horizon_micros = horizon_micros
+
+    def process(self, shard: tuple[int, Iterable[bytes]]) -> Iterator[tuple[bytes, DroppedRows]]:
+        blocks = ((packed[:BLOCK_ID_BYTES], packed[BLOCK_ID_BYTES:]) for packed in shard[1])
+        for block_id, rows in find_repeats(blocks, self._horizon_micros).items():
+            yield block_id, DroppedRows(rows)
+
+
+class _TellSuppressedFn(beam.DoFn):
+    def process(self, block: CallBlock) -> Iterator[bytes]:
+        yield from block.suppress
+
+
+class _TakeCallersFn(beam.DoFn):
+    def process(self, block: CallBlock) -> Iterator[CallerBlock]:
+        callers, rows = take_callers(block.calls)
+        if callers:
+            yield CallerBlock(callers, block.block_id, rows)
+
+
+class _DropFn(beam.DoFn):
+    """What calls and their callers are dropped by: the rows of repeats, and the suppressed identifiers."""
+
+    def start_bundle(self) -> None:
+        self._suppressed: SuppressedIdentifiers | None = None
+
+    def suppressed(self, keys: Sequence[bytes]) -> SuppressedIdentifiers:
+        """The same for each block of a bundle, which may be many keys."""
+        if self._suppressed is None:
+            self._suppressed = SuppressedIdentifiers()
+            self._suppressed.learn(keys)
+        return self._suppressed
+
+
+class _DropCallersFn(_DropFn):
+    def process(self, block: CallerBlock, repeats: _Repeats, suppressed: Sequence[bytes]) -> Iterator[CallerBlock]:
+        rows = _rows_of(block.block_id, repeats)
+        new = [caller for row, caller in zip(block.rows, block.calls, strict=True) if row not in rows]
+        kept, _ = self.suppressed(suppressed).drop_carriers(new)
+        yield CallerBlock(kept, block.block_id, [])
+
+
+class _DropRowsFn(_DropFn):
+    def __init__(self) -> None:
         self._dropped = _DroppedCalls()
 
     def process(
-        self, shard: tuple[int, Iterable[bytes]]
-    ) -> Iterator[
-        CallerBlock
-        | TaggedOutput[Literal["dropped"], tuple[bytes, DroppedRows]]
-        | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]
-    ]:
-        sorted_out = sort_out(map(_CALLER_BLOCKS.decode, shard[1]), self._horizon_micros)
-        yield CallerBlock(sorted_out.kept)
-        for block_id, rows in sorted_out.dropped.items():
-            told: TaggedOutput[Literal["dropped"], tuple[bytes, DroppedRows]] = TaggedOutput(
-                "dropped", (block_id, DroppedRows(rows))
-            )
-            yield told
-        for count in self._dropped.count(sorted_out.repeats, sorted_out.suppressed):
-            counted: TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]] = TaggedOutput("counts", count)
-            yield counted
+        self, block: CallBlock, repeats: _Repeats, suppressed: Sequence[bytes]
+    ) -> Iterator[CallBlock | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]]:
+        rows = _rows_of(block.block_id, repeats)
+        new = [call for row, call in enumerate(block.calls) if row not in rows]
+        kept, erased = self.suppressed(suppressed).drop_carriers(new)
+        yield CallBlock(kept)
+        for count in self._dropped.count([block.calls[row] for row in rows], erased):
+            yield TaggedOutput("counts", count)
 
 
-class _DropRowsFn(beam.DoFn):
-    def process(self, block: CallBlock, dropped: Mapping[bytes, Iterable[DroppedRows]]) -> Iterator[CallBlock]:
-        rows = {row for each in dropped[block.block_id] for row in each.rows}
-        yield CallBlock([call for row, call in enumerate(block.calls) if row not in rows])
+def _rows_of(block_id: bytes, repeats: _Repeats) -> set[int]:
+    return {row for each in repeats[block_id] for row in each.rows}
 
 
 class _DroppedCalls:

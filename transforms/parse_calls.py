@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 from uuid import uuid4
+from zlib import crc32
 
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
@@ -51,8 +52,7 @@ class ParseCalls(beam.PTransform):
     @gives_several
     def expand(self, messages: PCollection) -> ParsedCalls:
         """Apply it to a PCollection of `MessageBlock`."""
-        suppressing = SUPPRESSING_IN_FILES if messages.is_bounded else SUPPRESSING_IN_STREAMS
-        fn = _ParseCallFn(*self._arguments, suppressing)
+        fn = _ParseCallFn(*self._arguments, are_files=messages.is_bounded)
         parsed = messages | "ParseCall" >> beam.ParDo(fn).with_outputs("dead_letters", main="calls")
         return ParsedCalls(parsed.calls, parsed.dead_letters)
 
@@ -64,13 +64,15 @@ class _ParseCallFn(beam.DoFn):
         max_call_bytes: int,
         max_rejected_percent: float,
         rules: IdentityRules,
-        suppressing: frozenset[CallType],
+        *,
+        are_files: bool,
     ) -> None:
         self._default_workspace_id = default_workspace_id
         self._max_call_bytes = max_call_bytes
         self._max_rejected_percent = max_rejected_percent
         self._rules = rules
-        self._suppressing = suppressing
+        self._are_files = are_files
+        self._suppressing = SUPPRESSING_IN_FILES if are_files else SUPPRESSING_IN_STREAMS
         self._parsed = Metrics.counter("parse_calls", "calls")
         self._rejected = {reason: Metrics.counter("parse_calls", f"rejected_{reason.value}") for reason in Reason}
 
@@ -90,6 +92,8 @@ class _ParseCallFn(beam.DoFn):
                 continue
             if call.payload is not None:
                 call.attributes, call.source = dict(message.attributes), block.source
+            if self._are_files:
+                call.checksum = crc32(message.payload)
             if call.type in self._suppressing:
                 suppress += suppressed_keys(call, self._rules)
             calls.append(call)

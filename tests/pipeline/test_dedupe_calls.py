@@ -1,10 +1,12 @@
 """Each message once: across windows, for the horizon, in any mode."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from apache_beam.testing.test_stream import TestStream
 
+from tests.factories import line_of
 from tests.pipeline.stories import STREAMING, arrive, read_lines, tell
 
 pytestmark = pytest.mark.usefixtures("state")
@@ -132,3 +134,32 @@ def test_bounded_input_keeps_what_was_received_first() -> None:
 
     assert sorted(row["event_text"] for row in told.table("activities")) == ["Early", "Next day"]
     assert told.counts[("duplicate", "")] == 1
+
+
+def test_of_copies_that_arrive_at_once_the_same_one_is_kept_in_whatever_order_they_stand() -> None:
+    fields: dict[str, dict[str, Any]] = {
+        "userId": {"userId": "u2"},
+        "anonymousId": {"anonymousId": "a1"},
+        "event": {"event": "Other"},
+        "properties": {"properties": {"revenue": 1}},
+        "context": {"context": {"ip": "10.0.0.1"}},
+        "sentAt": {"sentAt": "2025-12-31T00:00:00Z"},
+        "name": {"type": "page", "name": "Other"},
+    }
+    lines = [line_of(**{"messageId": field, **other}) for field, changed in fields.items() for other in ({}, changed)]
+
+    told, reversed_told = read_lines(lines), read_lines(lines[::-1])
+
+    assert told.counts == reversed_told.counts == {("written", ""): len(fields), ("duplicate", ""): len(fields)}
+    assert sorted(map(repr, told.table("activities"))) == sorted(map(repr, reversed_told.table("activities")))
+
+
+def test_a_repeat_in_files_tells_nothing_of_who_is_who() -> None:
+    told = read_lines(
+        [
+            line_of("identify", receivedAt="2026-01-01T00:00:00Z"),
+            line_of("identify", receivedAt="2026-01-01T00:00:01Z", traits={"email": "bob@example.com"}),
+        ]
+    )
+
+    assert {row["identifier"] for row in told.table("identities")} == {"u1", "ann@example.com"}

@@ -176,6 +176,17 @@ def test_in_files_a_suppress_message_holds_wherever_it_stands() -> None:
         assert told.counts == {("written", ""): 51, ("suppressed", ""): 50, ("duplicate", ""): 2}
 
 
+def test_in_files_a_suppressed_call_tells_nothing_of_who_is_who() -> None:
+    message = line_of("suppress", **suppress("email", "ann@example.com", messageId="s1"))
+
+    told = read_lines(
+        [line_of("identify"), message, line_of("identify", messageId="m2", userId="u2", traits={"email": "b@x.io"})]
+    )
+
+    assert {row["identifier"] for row in told.table("identities")} == {"u2", "b@x.io"}
+    assert told.counts == {("written", ""): 2, ("suppressed", ""): 1}
+
+
 # What earlier runs have suppressed
 
 

@@ -1,16 +1,16 @@
 from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.calls import Caller, CallerBlock, SegmentCall
+from schemas.calls import Caller, SegmentCall
 from tests.factories import NOW, call
 from tests.strategies import repeated_calls
-from transforms.logic.drop_repeats import SeenMessages, extract_caller, find_repeats, message_key, sort_out
-from transforms.logic.suppress_calls import hash_identifier, suppression_key
+from transforms.logic.drop_repeats import SeenMessages, find_repeats, message_key, pack_keys
 
 HORIZON = 10
 
@@ -35,8 +35,10 @@ def keep_slowly(calls: Iterable[SegmentCall]) -> list[bool]:
 
 def drop_repeats(calls: Sequence[SegmentCall], horizon_micros: int) -> list[tuple[SegmentCall, bool]]:
     """Each call, and whether it is a repeat."""
-    repeats = find_repeats([extract_caller(one) for one in calls], horizon_micros)
-    return [(one, position in repeats) for position, one in enumerate(calls)]
+    for one in calls:
+        one.checksum = crc32(repr((one.user_id, one.event)).encode())
+    repeats = find_repeats([(b"block", bytes(keys)) for keys in pack_keys(calls, 1).values()], horizon_micros)
+    return [(one, position in repeats.get(b"block", ())) for position, one in enumerate(calls)]
 
 
 def seen_from(*logs: bytes) -> SeenMessages:
@@ -77,28 +79,6 @@ def test_the_shuffle_does_not_decide_which_call_is_kept(calls: list[SegmentCall]
     assert kept(calls[1::2] + calls[::2]) == kept(calls)
 
 
-@pytest.mark.parametrize(
-    "field", ["user_id", "anonymous_id", "previous_id", "group_id", "event", "name", "category", "connection_id"]
-)
-def test_calls_of_one_moment_that_differ_in_one_field_have_an_order(field: str) -> None:
-    fields: list[dict[str, Any]] = [{"user_id": None, field: value} for value in (None, "a", "b")]
-    calls = [call(**values) for values in fields]
-
-    kept = [one for one, is_repeat in drop_repeats(calls[::-1], HORIZON) if not is_repeat]
-
-    assert kept == [one for one, is_repeat in drop_repeats(calls, HORIZON) if not is_repeat]
-
-
-@pytest.mark.parametrize("field", ["sent_at", "original_timestamp", "future_timestamp", "received_at", "timestamp"])
-def test_calls_of_one_moment_that_differ_in_one_time_have_an_order(field: str) -> None:
-    fields: list[dict[str, Any]] = [{field: value} for value in (NOW, NOW + 1)]
-    calls = [call(**values) for values in fields]
-
-    kept = [one for one, is_repeat in drop_repeats(calls[::-1], HORIZON) if not is_repeat]
-
-    assert kept == [one for one, is_repeat in drop_repeats(calls, HORIZON) if not is_repeat]
-
-
 def test_a_repeat_within_the_horizon_is_dropped_and_one_at_it_is_kept() -> None:
     calls = [call(arrived_at=at) for at in (0, HORIZON - 1, HORIZON)]
 
@@ -125,32 +105,30 @@ def test_the_event_time_does_not_matter() -> None:
 
 
 @many
-@given(repeated_calls(span=40), st.integers(1, 4), st.sets(st.sampled_from(("u1", "u2"))), st.randoms())
-def test_every_row_of_every_block_is_kept_or_dropped_as_if_there_were_no_blocks(
-    calls: list[SegmentCall], size: int, erased: set[str], random: Random
+@given(repeated_calls(span=40), st.integers(1, 4), st.integers(1, 3), st.randoms())
+def test_the_repeats_of_all_blocks_and_shards_are_those_that_there_are_without_any(
+    calls: list[SegmentCall], size: int, shards: int, random: Random
 ) -> None:
-    for number, one in enumerate(calls):
-        one.user_id = f"u{number % 3}"
-    blocks = [
-        CallerBlock(
-            [extract_caller(one) for one in calls[at : at + size]], [], b"%d" % at, list(range(size))[: len(calls) - at]
-        )
-        for at in range(0, len(calls), size)
-    ]
-    told = CallerBlock(
-        [], [suppression_key(w, hash_identifier(w, "user_id", id_)) for w in ("w1", "w2") for id_ in erased]
-    )
-
-    sorted_out = sort_out(random.sample([*blocks, told], len(blocks) + 1), HORIZON)
-
     repeats = [one for one, is_repeat in drop_repeats(calls, HORIZON) if is_repeat]
-    new = [one for one, is_repeat in drop_repeats(calls, HORIZON) if not is_repeat]
-    dropped = {int(block_id) + row for block_id, rows in sorted_out.dropped.items() for row in rows}
-    kept = [one for at, one in enumerate(calls) if at not in dropped]
-    assert text_of(kept) == text_of(one for one in new if one.user_id not in erased)
-    assert text_of(sorted_out.kept) == text_of(map(extract_caller, kept))
-    assert text_of(sorted_out.repeats) == text_of(map(extract_caller, repeats))
-    assert text_of(sorted_out.suppressed) == text_of(extract_caller(one) for one in new if one.user_id in erased)
+    by_shard: dict[int, list[tuple[bytes, bytes]]] = {}
+    for start in range(0, len(calls), size):
+        for shard, keys in pack_keys(calls[start : start + size], shards).items():
+            by_shard.setdefault(shard, []).append((b"%d" % start, bytes(keys)))
+
+    found = [
+        calls[int(block_id) + row]
+        for blocks in by_shard.values()
+        for block_id, rows in find_repeats(random.sample(blocks, len(blocks)), HORIZON).items()
+        for row in rows
+    ]
+
+    assert text_of(found) == text_of(repeats)
+
+
+def test_the_keys_of_a_call_are_40_bytes() -> None:
+    calls = [call("é" * 100, workspace_id="w" * 1000), call(checksum=2**32 - 1)]
+
+    assert sum(map(len, pack_keys(calls, 32).values())) == 80
 
 
 # Unbounded

@@ -1,18 +1,19 @@
 """Which calls repeat one that was seen before: the same workspace and messageId within the horizon."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
-from typing import NamedTuple
-from zlib import crc32
+from typing import TypeAlias
 
-import msgspec
+from schemas.calls import SegmentCall
 
-from schemas.calls import Caller, CallerBlock, SegmentCall
-from transforms.logic.suppress_calls import SuppressedIdentifiers
-
-_encode = msgspec.msgpack.Encoder().encode
 _RECORD = struct.Struct("<16sq")
+
+_KEY = struct.Struct("<16sqqII")
+"""Of one call of a block: `message_key`, arrived_at, timestamp, checksum, and its row."""
+
+_Copy: TypeAlias = tuple[int, int, int, bytes, int]
+"""arrived_at, timestamp, checksum, block id and row, in the order that decides which copy is kept."""
 
 
 class SeenMessages:
@@ -84,78 +85,37 @@ def message_key(call: SegmentCall) -> bytes:
     ).digest()
 
 
-def extract_caller(call: SegmentCall) -> Caller:
-    """The caller of a call, for a journey without it."""
-    caller = Caller(
-        call.workspace_id,
-        call.message_id,
-        call.type,
-        call.timestamp,
-        call.received_at,
-        call.arrived_at,
-        call.connection_id,
-        call.user_id,
-        call.anonymous_id,
-        call.email,
-        call.context_email,
-        call.previous_id,
-        call.replay,
-    )
-    caller.checksum = crc32(_encode(call))
-    return caller
+def pack_keys(calls: Iterable[SegmentCall], shards: int) -> dict[int, bytearray]:
+    """Shard -> what tells which of the calls of a block are repeats: `_KEY` of each of its calls."""
+    packed: dict[int, bytearray] = {}
+    for row, call in enumerate(calls):
+        key = message_key(call)
+        shard = key[0] % shards
+        if shard not in packed:
+            packed[shard] = bytearray()
+        packed[shard] += _KEY.pack(key, call.arrived_at, call.timestamp, call.checksum, row)
+    return packed
 
 
-class SortedOut(NamedTuple):
-    """Every caller is in exactly one of the first three."""
+def find_repeats(blocks: Iterable[tuple[bytes, bytes]], horizon_micros: int) -> dict[bytes, list[int]]:
+    """Block id -> the rows of its repeats, from each block's id and keys.
 
-    kept: list[Caller]
-    repeats: list[Caller]
-    suppressed: list[Caller]
-    dropped: dict[bytes, list[int]]
-    """Block id -> the rows of the repeats and of what is suppressed."""
-
-
-def sort_out(blocks: Iterable[CallerBlock], horizon_micros: int) -> SortedOut:
-    """All callers of a shard: which calls are kept and which are dropped, wherever they stand."""
-    callers: list[Caller] = []
-    places: list[tuple[bytes, int]] = []
-    suppressing = SuppressedIdentifiers()
-    for block in blocks:
-        suppressing.learn(block.suppress)
-        callers += block.calls
-        places += ((block.block_id, row) for row in block.rows)
-    repeats = find_repeats(callers, horizon_micros)
-    sorted_out = SortedOut([], [], [], {})
-    for position, (caller, (block_id, row)) in enumerate(zip(callers, places, strict=True)):
-        if position in repeats:
-            sorted_out.repeats.append(caller)
-        elif suppressing.is_suppressed(caller):
-            sorted_out.suppressed.append(caller)
-        else:
-            sorted_out.kept.append(caller)
-            continue
-        sorted_out.dropped.setdefault(block_id, []).append(row)
-    return sorted_out
-
-
-def find_repeats(callers: Sequence[Caller], horizon_micros: int) -> set[int]:
-    """The positions of the repeats. Which of the same message are kept does not depend on the order."""
-    by_message: dict[tuple[str, str, str], list[int]] = {}
-    for position, caller in enumerate(callers):
-        by_message.setdefault((caller.message_id, caller.workspace_id, caller.replay), []).append(position)
-    repeats = set()
-    for positions in by_message.values():
-        if len(positions) == 1:
-            continue
+    Which calls of the same message are kept does not depend on the order of the blocks.
+    """
+    first: dict[bytes, _Copy] = {}
+    copies: dict[bytes, list[_Copy]] = {}
+    for block_id, keys in blocks:
+        for key, arrived_at, timestamp, checksum, row in _KEY.iter_unpack(keys):
+            copy = arrived_at, timestamp, checksum, block_id, row
+            earlier = first.setdefault(key, copy)
+            if earlier is not copy:
+                copies.setdefault(key, [earlier]).append(copy)
+    repeats: dict[bytes, list[int]] = {}
+    for same in copies.values():
         kept_at = None
-        for position in sorted(positions, key=lambda position: _arrival_order(callers[position])):
-            arrived_at = callers[position].arrived_at
+        for arrived_at, _, _, block_id, row in sorted(same):
             if kept_at is not None and arrived_at - kept_at < horizon_micros:
-                repeats.add(position)
+                repeats.setdefault(block_id, []).append(row)
             else:
                 kept_at = arrived_at
     return repeats
-
-
-def _arrival_order(caller: Caller) -> tuple[int, int, int, int]:
-    return caller.arrived_at, caller.timestamp, caller.received_at, caller.checksum

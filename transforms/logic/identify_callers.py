@@ -6,6 +6,8 @@ from schemas.calls import Caller, CallType, SegmentCall
 from schemas.identities import Link, LinkBlock, PriorBlock
 from schemas.identity_rules import IdentityRules
 
+_DELETE = CallType.DELETE.value  # to ask the enum for each call takes a tenth of a microsecond
+
 
 def find_caller(call: Caller, rules: IdentityRules) -> tuple[str, str] | tuple[None, None]:
     """The strongest identifier of the call that is not blocked: whom the call counts for."""
@@ -19,6 +21,36 @@ def set_callers(calls: Iterable[SegmentCall], rules: IdentityRules) -> None:
     """Set identifier_type and identifier of each call."""
     for call in calls:
         call.identifier_type, call.identifier = find_caller(call, rules)
+
+
+def tells_who_is_who(call: Caller) -> bool:
+    """Whether `GatheredLinks` learns anything from the call: all but visits of visitors who never say who they are."""
+    return call.user_id is not None or call.email is not None or call.type == _DELETE
+
+
+def take_callers(calls: Iterable[SegmentCall]) -> tuple[list[Caller], list[int]]:
+    """The callers of those calls that tell who is who, without what the calls say, and where each stands."""
+    callers, rows = [], []
+    for row, call in enumerate(calls):
+        if tells_who_is_who(call):
+            callers.append(
+                Caller(
+                    call.workspace_id,
+                    call.message_id,
+                    call.type,
+                    call.timestamp,
+                    call.received_at,
+                    call.arrived_at,
+                    call.connection_id,
+                    call.user_id,
+                    call.anonymous_id,
+                    call.email,
+                    call.context_email,
+                    call.previous_id,
+                )
+            )
+            rows.append(row)
+    return callers, rows
 
 
 def find_links(calls: Iterable[Caller], rules: IdentityRules) -> dict[str, LinkBlock]:
@@ -44,7 +76,7 @@ class GatheredLinks:
     def add(self, calls: Iterable[Caller]) -> None:
         """What these calls link."""
         for call in calls:
-            if call.type == CallType.DELETE:
+            if call.type == _DELETE:
                 # Only whom it counts for: its anonymousId may be a device that others share.
                 identifier_type, identifier = find_caller(call, self._rules)
                 if identifier_type is not None and identifier is not None:

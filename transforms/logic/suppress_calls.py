@@ -6,12 +6,15 @@ Nothing here keeps an identifier. A hash can still be guessed from a list of ema
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b, sha256
+from typing import TypeVar
 
 from schemas.calls import Caller, CallType, SegmentCall
 from schemas.identities import IdentifierType
 from schemas.identity_rules import IdentityRules
 from transforms.logic.identify_callers import find_caller
 from transforms.logic.parse_call import normalise_email
+
+AnyCaller = TypeVar("AnyCaller", bound=Caller)
 
 _WORKSPACE_BYTES = 8
 _HASH_BYTES = 16
@@ -85,12 +88,12 @@ class SuppressedIdentifiers:
         for record in log:
             self._keys.update(record[at : at + KEY_BYTES] for at in range(0, len(record), KEY_BYTES))
 
-    def drop_carriers(self, calls: list[SegmentCall]) -> tuple[list[SegmentCall], list[SegmentCall]]:
+    def drop_carriers(self, calls: list[AnyCaller]) -> tuple[list[AnyCaller], list[AnyCaller]]:
         """The calls that are kept, and those that carry a suppressed identifier."""
         if not self._keys:
             return calls, []
-        kept: list[SegmentCall] = []
-        dropped: list[SegmentCall] = []
+        kept: list[AnyCaller] = []
+        dropped: list[AnyCaller] = []
         for call in calls:
             (dropped if self.is_suppressed(call) else kept).append(call)
         return kept, dropped
