@@ -62,7 +62,7 @@ def make_runner_with_workers(count: int) -> FnApiRunner:
     They are started at once. To be called before anything speaks gRPC, which does not survive a fork.
     """
     BYTES_READ.share()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a background job ignores it
         signal.signal(signal.SIGINT, _interrupt)
     threading.excepthook = _end_run
     libc = ctypes.CDLL(None)

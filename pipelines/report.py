@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 import sys
 import threading
 import time
@@ -18,14 +19,12 @@ from rich.table import Table
 from pipelines.bytes_read import BYTES_READ
 from pipelines.read import UnreadableFileError
 from pipelines.segment_api import SegmentUnreachableError
+from pipelines.usage import INTERRUPTED, leave
 from pipelines.write_key import NoWriteKeyError
 from transforms.rejection_limit import MostlyRejectedError
 
 # The exit code of a run that its input stopped, not a bug.
 FAILED = 1
-
-# What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
-INTERRUPTED = 130
 
 _EXPECTED = (
     KeyboardInterrupt,
@@ -88,6 +87,8 @@ class Reported(NamedTuple):
 
 def run_reported(pipeline: Any, about: Reported, local: bool, complete: Callable[[], None]) -> int:
     """Run a pipeline to its end with a report of it; `complete` is called when all is written. The exit code."""
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with Report(about, local) as report:
             result = pipeline.run()

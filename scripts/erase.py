@@ -15,15 +15,17 @@ from requests.exceptions import RequestException
 
 from pipelines.clients import bigquery_client
 from pipelines.identity_settings import read_identity_settings
+from pipelines.usage import UsageError, check_resource
 from schemas.identities import IdentifierType
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
-from schemas.pubsub_names import check_pubsub_name
 from schemas.tables import check_dataset
 from scripts.erase_person import Erased, Eraser, Request, RowsRefusedError
 from transforms.logic.parse_call import normalise_email
 
 DONE, LEFT, FAILED = 0, 1, 2
 """Exit codes: all is erased; some rows are too young, try again later; a mistake, or BigQuery cannot be asked."""
+
+_BIGQUERY_ERRORS = GoogleAPIError, GoogleAuthError, RequestException, RowsRefusedError
 
 
 class _StreamingBufferError(Exception):
@@ -35,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         check_dataset(options.dataset)
-        if options.topic is not None:
-            check_pubsub_name(options.topic, "topics")
+        check_resource("--topic", options.topic, "topics")
         rules = (
             DEFAULT_RULES if options.identity_settings is None else read_identity_settings(options.identity_settings)
         )
@@ -45,7 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         eraser = Eraser(client, options.dataset, rules, options.topic)
         requests = eraser.find_requests(options.workspace_id) if request is None else [request]
         return _erase_all(eraser, requests, options)
-    except (ValueError, GoogleAPIError, GoogleAuthError, RequestException, RowsRefusedError, TimeoutError) as error:
+    except (
+        ValueError,
+        UsageError,
+        GoogleAPIError,
+        GoogleAuthError,
+        RequestException,
+        RowsRefusedError,
+        TimeoutError,
+    ) as error:
         return _fail(error)
 
 

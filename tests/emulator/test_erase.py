@@ -518,7 +518,10 @@ def test_a_stream_that_starts_later_drops_even_its_first_calls(
         (["--dataset", "p-1.d", "--email", "ann"], "--email: that is no email"),
         (["--dataset", "p-1.d", "--user_id", "NULL"], "--user_id: that value is blocked"),
         (["--dataset", "p-1.d", "--anonymous_id", ""], "--anonymous_id: that value is blocked"),
-        (["--dataset", "p-1.d", "--pending", "--topic", "calls"], "projects/PROJECT/topics/NAME"),
+        (
+            ["--dataset", "p-1.d", "--pending", "--topic", "calls"],
+            "--topic 'calls' is not of the form projects/",
+        ),
         (["--dataset", "p-1.d", "--pending", "--identity_settings", "/nowhere"], "/nowhere cannot be read"),
     ],
 )

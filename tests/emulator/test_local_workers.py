@@ -130,6 +130,18 @@ def test_workers_end_with_their_run(tmp_path: Path, end: signal.Signals) -> None
         wait_for_workers(run.pid, tmp_path, 0)
 
 
+@pytest.mark.parametrize("after_s", [0.4, 0.8, 1.2, 1.6])
+def test_ctrl_c_while_it_starts_shows_no_traceback(tmp_path: Path, after_s: float) -> None:
+    with start_program(*start_endless(tmp_path)[:-1]) as run:
+        time.sleep(after_s)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=20)
+
+        assert run.returncode == 130
+        assert "Traceback" not in said
+        wait_for_workers(run.pid, tmp_path, 0)
+
+
 @pytest.mark.slow
 def test_a_run_does_not_wait_for_a_worker_that_was_killed(tmp_path: Path) -> None:
     with start_program(*start_endless(tmp_path)) as run:
