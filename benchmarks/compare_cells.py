@@ -4,6 +4,7 @@ One column is in memory at a time, as Arrow has it; Python looks only at JSON wh
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,11 @@ def compare_table(table: str, output: Path, reference: Path) -> Iterator[str]:
         if left.type != right.type:
             yield f"{table}.{column}: {left.type}, not {right.type}"
             continue
-        differing = _find_differing(left, right, is_json=_is_json(table, column))
+        is_json = _is_json(table, column)
+        differing = _find_differing(left, right, is_json)
         if differing:
             examples = [
-                f"{_shorten(found_keys[row])}: {_shorten(left[row])}, not {_shorten(right[row])}"
+                f"{_shorten(found_keys[row])}: {_tell_pair(left[row].as_py(), right[row].as_py(), is_json)}"
                 for row in differing[:_EXAMPLES]
             ]
             yield f"{table}.{column}: {len(differing):,} differ, as {', '.join(examples)}"
@@ -90,7 +92,7 @@ def _find_differing(found: Any, expected: Any, is_json: bool) -> list[int]:
     else:
         both_null = pc.and_(pc.is_null(found), pc.is_null(expected))
         rows = pc.indices_nonzero(pc.invert(pc.or_(both_null, pc.fill_null(pc.equal(found, expected), False))))
-    if not is_json and not pa.types.is_nested(found.type):
+    if not is_json:
         return list(rows.to_pylist())
     differing: list[int] = []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -104,7 +106,7 @@ def _settle(value: Any) -> Any:
     """What JSON text means, in a record as well; 1, 1.0 and true are three things, as they are not in Python."""
     if isinstance(value, str):
         try:
-            return _encode(_decode(value))
+            return _encode(_decode(value)).decode()
         except msgspec.DecodeError:
             return value
     if isinstance(value, list):
@@ -153,9 +155,18 @@ def _read_column(rows: Any, column: str) -> Any:
 
 
 def _is_json(table: str, column: str) -> bool:
-    return any(field.name == column and field.type == "JSON" for field in load_table(table).fields)
+    """Whether it holds JSON text, or records of it."""
+    return any(field.name == column and field.type in ("JSON", "RECORD") for field in load_table(table).fields)
 
 
-def _shorten(value: Any) -> str:
+def _tell_pair(found: Any, expected: Any, is_json: bool) -> str:
+    one, other = (str(_settle(value)) if is_json else str(value) for value in (found, expected))
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    start = max(0, same - _CHARACTERS // 2)
+    return f"{_shorten(one, start)}, not {_shorten(other, start)}"
+
+
+def _shorten(value: Any, start: int = 0) -> str:
     text = str(value)
-    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}..."
+    end = start + _CHARACTERS
+    return f"{'...' if start else ''}{text[start:end]}{'...' if end < len(text) else ''}"

@@ -136,6 +136,21 @@ def test_examples_are_told_and_no_more_than_three(write: Write) -> None:
     assert user.count("None, not") == 3
 
 
+def test_an_example_shows_where_long_json_differs(write: Write) -> None:
+    rows = make_rows("aliases")
+    sent, written = (f'{{"long": "{"x" * 900}", "then": {value}}}' for value in (1, 2))
+
+    (told,) = tell(
+        "aliases",
+        write("aliases", change_row(rows, context=written)),
+        write("aliases", change_row(rows, context=sent)),
+    )
+
+    assert 'x","then":2}, not ...' in told
+    assert told.endswith('x","then":1}')
+    assert len(told) < 300
+
+
 @pytest.mark.parametrize("found", [[0, 1], [0, 1, 2, 2], [0, 0, 1]])
 def test_rows_that_are_missing_or_too_many_are_found(found: list[int], write: Write) -> None:
     rows = make_rows("activities")
