@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.parquetio import WriteToParquet
@@ -17,25 +17,22 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
 
 from benchmarks.check_calls import find_fault, read_micros
-from benchmarks.shape_columns import (
-    FACT_TABLES,
-    audience_values,
-    caller_email,
-    caller_values,
-    columns_of,
-    context_values,
-    event_values,
-    organisation_values,
-    person_values,
-    schema_of,
+from benchmarks.describe_persons import DescribePersons
+from benchmarks.name_persons import Node
+from benchmarks.shape_call_rows import WORKSPACE, Call, find_times, shape_fact, shape_membership
+from benchmarks.shape_columns import FACT_TABLES, caller_email, caller_values
+from benchmarks.shape_ledger_rows import (
+    Counted,
+    count_arrival,
+    count_dead_letter,
+    shape_count,
+    shape_dead_letter,
+    shape_identities,
+    shape_merges,
 )
-from benchmarks.unite_persons import UnitePersons
 from schemas.rejections import Reason
+from schemas.tables import arrow_schema, load_table
 
-Call: TypeAlias = dict[str, Any]
-Row: TypeAlias = dict[str, Any]
-
-WORKSPACE = "default"
 _RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
@@ -49,10 +46,12 @@ class ParseLine(beam.DoFn):
             fault = find_fault(call)
         except json.JSONDecodeError:
             fault = Reason.BAD_REQUEST
-        if fault is None:
-            yield call
-        else:
+        if fault is not None:
             yield TaggedOutput("rejected", (fault.value, line))
+            return
+        if call["type"] == "identify" and find_email(call) is None:
+            call["line"] = line  # it may have to be rejected yet
+        yield call
 
 
 class KeepEarliest(beam.DoFn):
@@ -63,19 +62,19 @@ class KeepEarliest(beam.DoFn):
         first, *rest = sorted(group[1], key=lambda call: str(call["receivedAt"]))
         yield first
         for call in rest:
-            yield TaggedOutput("counts", ((call["type"], "duplicate"), 1))
+            yield TaggedOutput("counts", count_call(call, "duplicate"))
 
 
 class ResolveCaller(beam.DoFn):
     """Add the caller's person to a call, or reject an identify that tells nothing of an unknown caller."""
 
-    def process(self, call: Call, persons: dict[str, dict[tuple[str, str], str]]) -> Iterator[Any]:
+    def process(self, call: Call, persons: dict[str, dict[Node, str]]) -> Iterator[Any]:
         """Give one of the two."""
         email = find_email(call)
         identifier_type, identifier = caller_values(call.get("userId"), email, call.get("anonymousId"))
         person_id = persons.get(WORKSPACE, {}).get((identifier_type, identifier))
         if call["type"] == "identify" and email is None and person_id is None:
-            yield TaggedOutput("rejected", (Reason.IDENTIFY_WITHOUT_EMAIL.value, json.dumps(call)))
+            yield TaggedOutput("rejected", (Reason.IDENTIFY_WITHOUT_EMAIL.value, call["line"]))
         else:
             caller = {"identifier_type": identifier_type, "identifier": identifier, "person_id": person_id}
             yield {**call, "caller": caller}
@@ -86,89 +85,29 @@ def find_email(call: Call) -> str | None:
     return caller_email(call["type"], call["context"], call.get("traits", {}))
 
 
-def find_body(call: Call) -> dict[str, Any]:
-    """The call's traits or properties."""
-    body: dict[str, Any] = call.get("traits") or call.get("properties") or {}
-    return body
-
-
 def make_link(call: Call) -> dict[str, Any]:
     """What the call says of who is who."""
+    timestamp, received_at, _ = find_times(call)
     return {
+        "message_id": call["messageId"],
         "user_id": call.get("userId"),
         "email": find_email(call),
         "anonymous_id": call.get("anonymousId"),
         "previous_id": call.get("previousId") if call["type"] == "alias" else None,
-        "timestamp": read_micros(call["timestamp"]),
+        "timestamp": timestamp,
+        "received_at": received_at,
     }
 
 
-def shape_fact(call: Call) -> Row:
-    """The row of a call."""
-    table = FACT_TABLES[call["type"]]
-    body, context = find_body(call), call["context"]
-    values: tuple[Any, ...] = ()
-    if table == "activities":
-        values = event_values(call["type"], call.get("event"), call.get("name"), call.get("category"))
-        values += (json.dumps(body), json.dumps(context), *context_values(context))
-    elif table == "identifies":
-        values = (json.dumps(body), *person_values(body), json.dumps(context), *context_values(context))
-    elif table == "group_identifies":
-        values = (call["groupId"], json.dumps(body), *organisation_values(body))
-        values += (json.dumps(context), *context_values(context))
-    elif table == "aliases":
-        values = (call["previousId"], json.dumps(context))
-    return _make_row(table, call, values)
-
-
-def shape_membership(call: Call) -> Iterator[Row]:
-    """The audience that a call tells of."""
-    values = audience_values(call["context"], find_body(call))
-    if values is not None:
-        yield _make_row("audience_memberships", call, values)
-
-
-def _make_row(table: str, call: Call, values: tuple[Any, ...]) -> Row:
-    row = {
-        "workspace_id": WORKSPACE,
-        "message_id": call["messageId"],
-        **call["caller"],
-        "user_id": call.get("userId"),
-        "anonymous_id": call.get("anonymousId"),
-        "timestamp": read_micros(call["timestamp"]),
-        "sent_at": read_micros(call["sentAt"]),
-        "received_at": read_micros(call["receivedAt"]),
-    }
-    own = [column for column in columns_of(table) if column not in row]
-    return {**row, **dict(zip(own, values, strict=True))}
-
-
-def shape_identities(persons: tuple[str, dict[tuple[str, str], str]]) -> Iterator[Row]:
-    """The rows of a workspace's persons."""
-    for (identifier_type, identifier), person_id in persons[1].items():
-        yield {
-            "workspace_id": persons[0],
-            "identifier_type": identifier_type,
-            "identifier": identifier,
-            "person_id": person_id,
-        }
-
-
-def shape_dead_letter(rejected: tuple[str, str]) -> Row:
-    """The row of a rejection."""
-    return {"workspace_id": WORKSPACE, "reason": rejected[0], "payload": rejected[1].encode()}
-
-
-def shape_count(counted: tuple[tuple[str, str], int]) -> Row:
-    """The row of a count."""
-    (call_type, outcome), count = counted
-    return {"workspace_id": WORKSPACE, "type": call_type, "outcome": outcome, "count": count}
+def count_call(call: Call, outcome: str) -> tuple[Counted, int]:
+    """What the call counts for."""
+    return count_arrival(read_micros(call["receivedAt"]), call["type"], outcome)
 
 
 def write(rows: PCollection, output: str, table: str) -> None:
     """Rows to the Parquet files of their table."""
     _ = rows | f"Write {table}" >> WriteToParquet(
-        f"{output}/{table}/part", schema_of(table), codec="zstd", file_name_suffix=".parquet"
+        f"{output}/{table}/part", arrow_schema(load_table(table)), codec="zstd", file_name_suffix=".parquet"
     )
 
 
@@ -188,9 +127,10 @@ def build(pipeline: beam.Pipeline, calls_path: str, output: str) -> None:
     persons = (
         unique.calls
         | "Key by workspace" >> beam.Map(lambda call: (WORKSPACE, make_link(call)))
-        | "Unite persons" >> beam.CombinePerKey(UnitePersons(WORKSPACE))
+        | "Describe persons" >> beam.CombinePerKey(DescribePersons(WORKSPACE))
     )
-    resolved = unique.calls | "Resolve callers" >> beam.ParDo(ResolveCaller(), AsDict(persons)).with_outputs(
+    person_ids = persons | "Person ids" >> beam.Map(lambda described: (described[0], described[1]["person_ids"]))
+    resolved = unique.calls | "Resolve callers" >> beam.ParDo(ResolveCaller(), AsDict(person_ids)).with_outputs(
         "rejected", main="calls"
     )
     for table in sorted(set(FACT_TABLES.values())):
@@ -202,12 +142,14 @@ def build(pipeline: beam.Pipeline, calls_path: str, output: str) -> None:
         write(rows, output, table)
     write(resolved.calls | "Shape memberships" >> beam.FlatMap(shape_membership), output, "audience_memberships")
     write(persons | "Shape identities" >> beam.FlatMap(shape_identities), output, "identities")
+    write(persons | "Shape merges" >> beam.FlatMap(shape_merges), output, "identity_merges")
     rejected = (parsed.rejected, resolved.rejected) | "Flatten rejected" >> beam.Flatten()
-    write(rejected | "Shape dead letters" >> beam.Map(shape_dead_letter), output, "dead_letters")
+    dead_letters = rejected | "Shape dead letters" >> beam.Map(shape_dead_letter, calls_path)
+    write(dead_letters, output, "dead_letters")
     counts = (
         unique.counts,
-        rejected | "Count rejected" >> beam.Map(lambda rejected: (("unknown", "rejected"), 1)),
-        resolved.calls | "Count written" >> beam.Map(lambda call: ((call["type"], "written"), 1)),
+        dead_letters | "Count rejected" >> beam.Map(count_dead_letter),
+        resolved.calls | "Count written" >> beam.Map(count_call, "written"),
     ) | "Flatten counts" >> beam.Flatten()
     summed = counts | "Sum counts" >> beam.CombinePerKey(sum)
     write(summed | "Shape counts" >> beam.Map(shape_count), output, "counts")

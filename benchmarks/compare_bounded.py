@@ -1,11 +1,11 @@
 """What a file of calls costs: the pipeline beside the same job by the book, and beside a plain loop.
 
 Generates calls whose truth is known, runs the three as whole programs, in turns, round after round, and checks after
-each round that all three wrote what the truth says, with the same persons. Only then are times shown.
+each round that all wrote what the truth says, and in every cell what the pipeline wrote. Only then are times shown.
 
   the pipeline   python -m pipelines.segment_to_bigquery --input_files ... --output_dir ...
   by the docs    python -m benchmarks.by_the_docs: one dict a call, GroupByKey, CombineFn, side input, WriteToParquet
-  plain loop     python -m benchmarks.plain_loop: one loop without Beam, the floor
+  plain loop     python -m benchmarks.plain_loop: one loop without Beam and with fewer columns, the floor
 
 Times are of the whole program, its start included; CPU is user and system; memory is the peak of what all its processes
 hold together; a ratio below 1 is faster. Precision and recall compare the persons with the true ones, as pairs of

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from benchmarks.compare_cells import compare_cells
 from benchmarks.generate_calls import Truth
 from benchmarks.score_persons import Score, score_persons
 
@@ -73,23 +74,29 @@ def expected_facts(truth: Truth) -> dict[str, int]:
 
 
 def find_differences(results: Mapping[str, Result], truth: Truth) -> list[str]:
-    """Where an engine differs from the truth or from the first engine; empty if all agree."""
-    found = []
+    """Where an engine differs from the truth; empty if none does."""
     expected = expected_facts(truth)
-    reference = next(iter(results))
-    for name, result in results.items():
-        found += compare_values(f"{name} and the truth", result.facts, expected)
-        found += compare_values(f"{name} and {reference}, persons of calls", result.callers, results[reference].callers)
-        found += compare_values(f"{name} and {reference}, identities", result.identities, results[reference].identities)
-    return found
+    return [
+        line
+        for name, result in results.items()
+        for line in compare_values(f"{name} and the truth", result.facts, expected)
+    ]
 
 
 def check_outputs(outputs: Mapping[str, Path], truth: Truth) -> tuple[list[str], dict[str, Score]]:
-    """The differences between the results in the folders, and how well each engine found the true persons."""
+    """What is found in the folders, and how well each engine found the true persons.
+
+    The differences from the truth, and in any cell from the first engine.
+    """
     results = {name: read_result(output) for name, output in outputs.items()}
     true = {(kind, value): person for kind, persons in truth.persons.items() for value, person in persons.items()}
     scores = {name: score_persons(true, result.identities) for name, result in results.items()}
-    return find_differences(results, truth), scores
+    differences = find_differences(results, truth)
+    results.clear()  # the cells take their place in memory
+    reference, *others = outputs
+    for name in others:
+        differences += compare_cells(name, outputs[name], reference, outputs[reference])
+    return differences, scores
 
 
 def compare_values(what: str, found: Mapping[Any, Any], expected: Mapping[Any, Any]) -> list[str]:

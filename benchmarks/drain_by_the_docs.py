@@ -16,9 +16,11 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
-from benchmarks.by_the_docs import shape_count, shape_dead_letter, shape_fact, shape_membership
+from benchmarks.by_the_docs import count_call
 from benchmarks.play_calls import GiveMessagesFn
+from benchmarks.shape_call_rows import shape_fact, shape_membership
 from benchmarks.shape_columns import FACT_TABLES
+from benchmarks.shape_ledger_rows import count_dead_letter, shape_count, shape_dead_letter
 from benchmarks.stream_by_the_docs import WAYS, Call, resolve_stream
 from pipelines.read import ReadSubscription
 from pipelines.runners import make_options
@@ -48,7 +50,7 @@ def pack_row(table: str, row: dict[str, Any]) -> TableRows:
 
 @cache
 def _columns(table: str) -> list[tuple[str, Any]]:
-    """The table's columns, and what stands in those that the baselines do not have: not NULL where that is refused."""
+    """The table's columns, and what stands in those that a row does not have: not NULL where that is refused."""
     empty = {pa.string(): "", pa.binary(): b"", pa.bool_(): False}
     return [
         (field.name, None if field.nullable else empty.get(field.type, 0)) for field in arrow_schema(load_table(table))
@@ -58,10 +60,11 @@ def _columns(table: str) -> list[tuple[str, Any]]:
 def build(messages: PCollection, way: str, output: str, window_seconds: int) -> None:
     """The whole pipeline behind Pub/Sub."""
     resolved = resolve_stream(messages, way, Settings.dedupe_horizon_seconds, window_seconds)
+    dead_letters = resolved.rejected | "Shape dead letters" >> beam.Map(shape_dead_letter)
     counts = (
         resolved.counts,
-        resolved.rejected | "Count rejected" >> beam.Map(lambda rejected: (("unknown", "rejected"), 1)),
-        resolved.calls | "Count written" >> beam.Map(lambda call: ((call["type"], "written"), 1)),
+        dead_letters | "Count rejected" >> beam.Map(count_dead_letter),
+        resolved.calls | "Count written" >> beam.Map(count_call, "written"),
     ) | "Flatten counts" >> beam.Flatten()
     summed = (
         counts
@@ -73,8 +76,7 @@ def build(messages: PCollection, way: str, output: str, window_seconds: int) -> 
     rows = (
         resolved.calls | "Shape rows" >> beam.FlatMap(shape_rows),
         resolved.identities | "Shape identities" >> beam.Map(shape_identity),
-        resolved.rejected
-        | "Shape dead letters" >> beam.Map(lambda rejected: pack_row("dead_letters", shape_dead_letter(rejected))),
+        dead_letters | "Pack dead letters" >> beam.Map(lambda row: pack_row("dead_letters", row)),
         summed,
     ) | "Flatten rows" >> beam.Flatten()
     _ = {"Rows": rows} | "Write Parquet" >> WriteParquet(output, window_seconds)

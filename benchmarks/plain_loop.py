@@ -60,7 +60,14 @@ class Call(msgspec.Struct, rename="camel", gc=False):
     context: msgspec.Raw = _EMPTY
 
 
+class Typed(msgspec.Struct, gc=False):
+    """What is counted of a call that is rejected."""
+
+    type: str
+
+
 _decode_call = msgspec.json.Decoder(Call).decode
+_decode_typed = msgspec.json.Decoder(Typed).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -151,7 +158,7 @@ class Job:
 
     def _reject(self, reason: Reason, line: bytes) -> None:
         self._dead_letters.append((WORKSPACE, reason.value, line))
-        self._counts["unknown", "rejected"] += 1
+        self._counts[_peek_type(line), "rejected"] += 1
 
     def _write(self, call: Call, caller: Node, context: dict[str, Any], traits: dict[str, Any]) -> None:
         self._counts[call.type, "written"] += 1
@@ -237,6 +244,14 @@ def _read_call(line: bytes) -> Call | Reason:
     if needed is not None and not getattr(call, needed):
         return find_fault(_decode_any(line)) or call
     return call
+
+
+def _peek_type(line: bytes) -> str:
+    try:
+        call_type = _decode_typed(line).type
+    except msgspec.DecodeError:
+        return "unknown"
+    return call_type if call_type in FACT_TABLES else "unknown"
 
 
 def _make_table(table: str, rows: Iterable[tuple[Any, ...]]) -> pa.Table:

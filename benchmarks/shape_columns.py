@@ -1,7 +1,7 @@
-"""The columns that both baselines write, and how their values are read from a call's parts.
+"""The columns that the plain loop writes, and how their values are read from a call's parts.
 
-Left out are the columns that this workload leaves NULL in every row, `trait_updates`, and what the ledgers say beyond
-the facts that are compared: the baselines do a little less than the pipeline does.
+Left out are the columns that this workload leaves NULL in every row, `trait_updates`, and most of what the ledgers say:
+the loop does a little less than the pipeline does. Who a call counts for is read here for both baselines.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def columns_of(table: str) -> tuple[str, ...]:
-    """All columns that a baseline writes."""
+    """All columns that the loop writes."""
     return (*FACTS[table], "person_id") if table in FACTS else LEDGERS[table]
 
 

@@ -29,10 +29,11 @@ from apache_beam.transforms.userstate import (
 )
 from apache_beam.utils.timestamp import Duration, Timestamp
 
-from benchmarks.by_the_docs import WORKSPACE, find_email, make_link
+from benchmarks.by_the_docs import count_call, find_email, make_link
 from benchmarks.check_calls import find_fault
 from benchmarks.grow_persons import GrownPersons
 from benchmarks.name_persons import Node
+from benchmarks.shape_call_rows import WORKSPACE
 from benchmarks.shape_columns import caller_values
 from benchmarks.unite_persons import UnitePersons
 from schemas.rejections import Reason
@@ -75,7 +76,7 @@ class KeepFirst(beam.DoFn):
         """Give the call or a count."""
         call = keyed[1]
         if seen.read():
-            yield TaggedOutput("counts", ((call["type"], "duplicate"), 1))
+            yield TaggedOutput("counts", count_call(call, "duplicate"))
         else:
             seen.write(True)
             expiry.set(timestamp + self._horizon)
@@ -174,7 +175,7 @@ class Resolved(NamedTuple):
     rejected: PCollection
     """Reason and the message or call as text."""
     counts: PCollection
-    """The duplicates: (type, outcome) and 1."""
+    """The duplicates: `Counted` and 1."""
 
 
 def resolve_stream(messages: PCollection, way: str, horizon_seconds: int, window_seconds: int) -> Resolved:

@@ -17,8 +17,9 @@ import apache_beam as beam
 import msgspec
 from apache_beam.pvalue import PCollection
 
-from benchmarks.by_the_docs import WORKSPACE
 from benchmarks.play_calls import GiveMessagesFn, PlayCalls
+from benchmarks.shape_call_rows import WORKSPACE
+from benchmarks.shape_ledger_rows import Counted
 from benchmarks.stream_by_the_docs import resolve_stream
 from pipelines.runners import make_options
 from pipelines.settings import LOCAL_IDENTITY_SHARDS, Settings, build_parser
@@ -100,7 +101,7 @@ def _hear_rejected(rejected: tuple[str, str]) -> Iterable[None]:
     return ()
 
 
-def _hear_duplicate(counted: tuple[tuple[str, str], int]) -> Iterable[None]:
+def _hear_duplicate(counted: tuple[Counted, int]) -> Iterable[None]:
     _facts["duplicates"] += counted[1]
     return ()
 

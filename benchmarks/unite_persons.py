@@ -37,6 +37,20 @@ class Forest:
         """A call carried this anonymous_id with somebody's name."""
         self.claims[anonymous_id] = min(claim, self.claims.get(anonymous_id, claim))
 
+    def follow_aliases(self) -> None:
+        """Unite the user_ids that alias calls say are one person's; what they call previousId may be none."""
+        for previous_id, user_id in self.aliases:
+            if ("user_id", previous_id) in self.parents:
+                self.unite(("user_id", previous_id), ("user_id", user_id))
+
+    def first_emails(self) -> dict[Node, tuple[int, str]]:
+        """Root -> the earliest email of its person, behind when it was seen first."""
+        first: dict[Node, tuple[int, str]] = {}
+        for email, timestamp in self.first_seen.items():
+            root = self.root(("email", email))
+            first[root] = min((timestamp, email), first.get(root, (timestamp, email)))
+        return first
+
 
 class UnitePersons(beam.CombineFn):
     """Links in, a dict of (identifier type, identifier) to person_id out."""
@@ -82,14 +96,8 @@ class UnitePersons(beam.CombineFn):
 
     def extract_output(self, forest: Forest) -> dict[Node, str]:
         """Whose each identifier is."""
-        for previous_id, user_id in forest.aliases:
-            if ("user_id", previous_id) in forest.parents:
-                forest.unite(("user_id", previous_id), ("user_id", user_id))
-        first: dict[Node, tuple[int, str]] = {}
-        for email, timestamp in forest.first_seen.items():
-            root = forest.root(("email", email))
-            first[root] = min((timestamp, email), first.get(root, (timestamp, email)))
-        names = {root: name_person(self._workspace_id, email) for root, (_, email) in first.items()}
+        forest.follow_aliases()
+        names = {root: name_person(self._workspace_id, email) for root, (_, email) in forest.first_emails().items()}
         persons = {node: names[root] for node in list(forest.parents) if (root := forest.root(node)) in names}
         for anonymous_id, (_, _, owner) in forest.claims.items():
             if owner in persons:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.dataset as ds
 import pytest
 
 from benchmarks import compare_bounded, plain_loop
+from benchmarks.compare_cells import KEYS
 from benchmarks.compare_results import check_outputs
 from benchmarks.generate_calls import Truth, generate_calls
 from benchmarks.invent_calls import FAULTS
@@ -17,6 +19,7 @@ from benchmarks.measure_process import ProgramFailed, measure_process
 from benchmarks.report_costs import BY_THE_DOCS, PIPELINE, PLAIN_LOOP
 from benchmarks.run_rounds import run_apart
 from benchmarks.score_persons import score_persons
+from schemas.tables import load_table
 
 CALLS = 2_000
 
@@ -147,11 +150,18 @@ def test_costs_of_all_processes_are_added_up(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_engines_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "compared"
     flags = ["--calls", str(CALLS), "--rounds", "1", "--markdown", "--json", str(tmp_path / "costs.json")]
+    flags += ["--seed", "4"]  # with these calls two persons merge
 
-    assert compare_bounded.main(flags) == 0
+    assert compare_bounded.main([*flags, "--output", str(output)]) == 0
 
     report = json.loads((tmp_path / "costs.json").read_bytes())
     assert list(report["engines"]) == [PIPELINE, BY_THE_DOCS, PLAIN_LOOP]
     assert all(engine["peak_rss_mb"] > 0 < engine["cpu_s"] for engine in report["engines"].values())
     assert f"| {PIPELINE} |" in capsys.readouterr().out
+    written = {engine: output / "round_1" / engine.replace(" ", "_") for engine in (PIPELINE, BY_THE_DOCS)}
+    for table in KEYS:
+        columns = {engine: ds.dataset(folder / table).schema.names for engine, folder in written.items()}
+        assert columns[BY_THE_DOCS] == columns[PIPELINE] == list(load_table(table).columns)
+        assert ds.dataset(written[PIPELINE] / table).count_rows() > 0
