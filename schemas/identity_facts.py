@@ -4,6 +4,7 @@ The first field is always the node that is told, and the step keeps what it lear
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -212,4 +213,4 @@ def encode_facts(facts: Sequence[Fact]) -> bytes:
 
 def decode_facts(blobs: Iterable[bytes]) -> list[Fact]:
     """The facts of all the blobs."""
-    return [fact for blob in blobs for fact in _DECODER.decode(blob)]
+    return list(chain.from_iterable(map(_DECODER.decode, blobs)))

@@ -6,6 +6,8 @@ from schemas.calls import Caller, CallType, SegmentCall
 from schemas.identities import Link, LinkBlock, PriorBlock
 from schemas.identity_rules import IdentityRules
 
+_DELETE = CallType.DELETE.value  # to ask the enum for each call takes a tenth of a microsecond
+
 
 def find_caller(call: Caller, rules: IdentityRules) -> tuple[str, str] | tuple[None, None]:
     """The strongest identifier of the call that is not blocked: whom the call counts for."""
@@ -17,8 +19,14 @@ def find_caller(call: Caller, rules: IdentityRules) -> tuple[str, str] | tuple[N
 
 def set_callers(calls: Iterable[SegmentCall], rules: IdentityRules) -> None:
     """Set identifier_type and identifier of each call."""
-    for call in calls:
-        call.identifier_type, call.identifier = find_caller(call, rules)
+    read, types, is_blocked = rules.read_identifiers, rules.priority, rules.is_blocked
+    for call in calls:  # as find_caller, but not called for each
+        for identifier_type, identifier in zip(types, read(call)):  # noqa: B905 - strict= takes 0.2 us a call
+            if identifier is not None and not is_blocked(identifier):
+                call.identifier_type, call.identifier = identifier_type, identifier
+                break
+        else:
+            call.identifier_type = call.identifier = None
 
 
 def find_links(calls: Iterable[Caller], rules: IdentityRules) -> dict[str, LinkBlock]:
@@ -44,11 +52,13 @@ class GatheredLinks:
     def add(self, calls: Iterable[Caller]) -> None:
         """What these calls link."""
         for call in calls:
-            if call.type == CallType.DELETE:
+            if call.type == _DELETE:
                 # Only whom it counts for: its anonymousId may be a device that others share.
                 identifier_type, identifier = find_caller(call, self._rules)
                 if identifier_type is not None and identifier is not None:
                     self._erased.setdefault(call.workspace_id, []).append((identifier_type, identifier))
+            if call.user_id is None and call.email is None:
+                continue
             user_id, email = self._unblocked(call.user_id), self._unblocked(call.email)
             if user_id is None and email is None:
                 continue
