@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from schemas.calls import SegmentCall
-from schemas.identities import Cause, KnownIdentity, Node
+from schemas.identities import Cause, KnownIdentity, Node, NodeType
 
 
 class Name(NamedTuple):
@@ -24,7 +24,7 @@ class Name(NamedTuple):
     """`WAREHOUSE`, `EMAIL` or `NAMELESS`."""
     timestamp: int
     """When the email was first seen, in microseconds since 1970; 0 for the other ranks."""
-    identifier_type: str
+    identifier_type: NodeType
     value: str
 
 
