@@ -3,8 +3,9 @@
 Two questions, both with whole programs, in turns, round after round, on the runner of local streams:
 
   state    The steps that remember, from messages to calls with their persons: parsing, de-duplication, identity. The
-           lines of a file are played as a stream (Beam's TestStream): 5,000 a read and a window. From each program's
-           time that of a run over 100 calls is subtracted, its start, and what only reading the messages costs.
+           lines of a file are played as a stream (Beam's TestStream): 5,000 a read and a window. Each program looks at
+           its own clocks when the first 100 calls are done with, and at the end; what only reading the messages costs
+           is subtracted.
   pubsub   Whole jobs from Pub/Sub to Parquet, in windows of one second: Google's emulator if it is installed, else the
            embedded one. A backlog that drains; and with --rates a steady stream, from publish to the visible row.
 

@@ -1,4 +1,8 @@
-"""What the steps that remember cost a call: each engine a program of its own, its start and its source subtracted."""
+"""What the steps that remember cost a call: each engine a program of its own, and what its source costs subtracted.
+
+A program looks at its clocks when its first START_CALLS calls are done with, and again at the end. So its start, which
+takes longer than what is measured, is not in the figures, nor is how much one start differs from another.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +13,11 @@ from rich.console import Console
 
 from benchmarks.compare_results import compare_values, expected_facts
 from benchmarks.generate_calls import Truth, generate_calls
-from benchmarks.measure_process import Cost, measure_process
+from benchmarks.measure_process import measure_process
+from benchmarks.play_calls import START_CALLS
+from benchmarks.read_clocks import Spent
 from benchmarks.run_rounds import EnginesDiffer, run_apart
 from benchmarks.stream_engines import Heard, make_command, source_of
-
-# What is subtracted as the start: so many calls that each step has been reached.
-START_CALLS = 100
 
 # Not known to the steps that are measured.
 _BEYOND = ("lines", "audience changes")
@@ -25,9 +28,10 @@ class StateCost(msgspec.Struct):
 
     calls: int
     cpu_us: float
-    """A call, user and system, without the program's start, its first START_CALLS calls and its source."""
+    """A call after the start, user and system, without its source."""
     wall_us: float
-    runs: list[Cost]
+    runs: list[Spent]
+    """Of each round, its source included."""
 
 
 def measure_state(
@@ -41,24 +45,25 @@ def measure_state(
     """Engine -> its cost at each of its sizes. Raises `EnginesDiffer` and `ProgramFailed`."""
     sizes = sorted({size for of_engine in engines.values() for size in of_engine})
     truths = {size: run_apart(generate_calls, folder / f"calls_{size}.jsonl", size, seed) for size in sizes}
-    run_apart(generate_calls, folder / f"calls_{START_CALLS}.jsonl", START_CALLS, seed)
     all_engines: dict[str, Sequence[int]] = {**{source_of(name): sizes for name in engines}, **engines}
-    runs: dict[tuple[str, int], list[Cost]] = {}
+    runs: dict[tuple[str, int], list[Spent]] = {}
     for number in range(1, rounds + 1):
-        for name, of_engine in all_engines.items():  # the start first: what disturbs a round disturbs both
-            runs.setdefault((name, START_CALLS), []).append(_run(name, START_CALLS, folder, calls_a_window))
+        for name, of_engine in all_engines.items():
             for size in of_engine:
                 with progress.status(f"round {number} of {rounds}: {name}, {size:,} calls"):
-                    cost = _run(name, size, folder, calls_a_window)
-                runs.setdefault((name, size), []).append(cost)
-                progress.print(f"round {number} of {rounds}: {name}, {size:,} calls, {cost.cpu_s:.1f} s CPU")
+                    spent = _run(name, size, folder, calls_a_window)
+                runs.setdefault((name, size), []).append(spent)
+                progress.print(f"round {number} of {rounds}: {name}, {size:,} calls, {spent.cpu_s:.2f} s CPU")
         for size in sizes:
             check_heard({name: _heard(name, size, folder) for name in engines if size in engines[name]}, truths[size])
     return {name: [_summarise(runs, name, size) for size in of_engine] for name, of_engine in engines.items()}
 
 
 def check_heard(heard: Mapping[str, Heard], truth: Truth) -> None:
-    """Raise `EnginesDiffer` unless all heard what the truth says, and the same persons as the first."""
+    """Raise `EnginesDiffer` unless all heard what the truth says, and the same persons as the first.
+
+    And unless the start was over when it was taken to be: by then it was heard of each of its lines.
+    """
     expected = {name: count for name, count in expected_facts(truth).items() if name not in _BEYOND}
     found: list[str] = []
     reference = next(iter(heard))
@@ -66,6 +71,8 @@ def check_heard(heard: Mapping[str, Heard], truth: Truth) -> None:
     for name, each in heard.items():
         found += compare_values(f"{name} and the truth", each.facts, expected)
         found += compare_values(f"{name} and {reference}, persons", persons[name], persons[reference])
+        if each.heard_at_start != START_CALLS:
+            found.append(f"{name} had heard of {each.heard_at_start} lines, not {START_CALLS}, at the end of the start")
     if not persons[reference]:
         found.append(f"{reference} has found no person")
     if found:
@@ -76,9 +83,10 @@ def _flatten(heard: Heard) -> dict[tuple[str, str], str]:
     return {(kind, value): person for kind, persons in heard.persons.items() for value, person in persons.items()}
 
 
-def _run(name: str, size: int, folder: Path, calls_a_window: int) -> Cost:
+def _run(name: str, size: int, folder: Path, calls_a_window: int) -> Spent:
     calls, output = folder / f"calls_{size}.jsonl", _output(name, size, folder)
-    return measure_process(make_command(name, calls, output, calls_a_window), output.with_suffix(".log"))
+    measure_process(make_command(name, calls, output, calls_a_window), output.with_suffix(".log"))
+    return _heard(name, size, folder).spent
 
 
 def _heard(name: str, size: int, folder: Path) -> Heard:
@@ -89,11 +97,8 @@ def _output(name: str, size: int, folder: Path) -> Path:
     return folder / f"{name.replace(' ', '_')}_{size}.json"
 
 
-def _summarise(runs: Mapping[tuple[str, int], Sequence[Cost]], name: str, size: int) -> StateCost:
-    source = source_of(name)
-    start = START_CALLS
-    rounds = list(zip(runs[name, size], runs[name, start], runs[source, size], runs[source, start], strict=True))
-    cpu = median(whole.cpu_s - start.cpu_s - (read.cpu_s - idle.cpu_s) for whole, start, read, idle in rounds)
-    wall = median(whole.wall_s - start.wall_s - (read.wall_s - idle.wall_s) for whole, start, read, idle in rounds)
+def _summarise(runs: Mapping[tuple[str, int], Sequence[Spent]], name: str, size: int) -> StateCost:
+    rounds = [whole.since(read) for whole, read in zip(runs[name, size], runs[source_of(name), size], strict=True)]
     calls = size - START_CALLS
+    cpu, wall = median(each.cpu_s for each in rounds), median(each.wall_s for each in rounds)
     return StateCost(size, cpu / calls * 1e6, wall / calls * 1e6, list(runs[name, size]))

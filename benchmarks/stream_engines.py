@@ -1,7 +1,8 @@
 """One engine over a file of calls that is played as a stream: `python -m benchmarks.stream_engines --help`.
 
 What runs is what remembers: parsing, de-duplication and identity, from messages to calls with their persons. What came
-of it is gathered in this process and written as one JSON file. The sources read the messages and nothing else.
+of it is gathered in this process and written as one JSON file, with what the calls after the start have taken. The
+sources read the messages and nothing else.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import apache_beam as beam
 import msgspec
 from apache_beam.pvalue import PCollection
 
-from benchmarks.play_calls import GiveMessagesFn, PlayCalls
+from benchmarks.play_calls import START_CALLS, GiveMessagesFn, PlayCalls
+from benchmarks.read_clocks import Spent, read_clocks
 from benchmarks.shape_call_rows import WORKSPACE
 from benchmarks.shape_ledger_rows import Counted
 from benchmarks.stream_by_the_docs import resolve_stream
@@ -49,8 +51,13 @@ class Heard(msgspec.Struct):
     """As `compare_results.expected_facts` has them."""
     persons: dict[str, dict[str, str]]
     """Identifier type -> identifier -> today's person_id."""
+    heard_at_start: int = 0
+    """Of how many lines it was heard what became of them when the start was over."""
+    spent: Spent = Spent(0.0, 0.0)
+    """From the end of the start to the end of the stream."""
 
 
+_started: list[tuple[int, Spent]] = []
 _facts: Counter[str] = Counter()
 _persons: dict[str, dict[str, str]] = {}
 _versions: dict[tuple[str, str], int] = {}
@@ -117,6 +124,10 @@ def _hear_person(identifier_type: str, identifier: str, person_id: str | None) -
         of_type.pop(identifier, None)
     else:
         of_type[identifier] = person_id
+
+
+def _end_start() -> None:
+    _started.append((_facts.total(), read_clocks()))
 
 
 def _run_source(blocks: PCollection, window_seconds: int) -> None:
@@ -186,10 +197,17 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     options = make_options([], build_parser(), input_files=None)
     pipeline = beam.Pipeline(options=options)
-    blocks = pipeline | "PlayCalls" >> PlayCalls(arguments.calls, arguments.calls_a_window, arguments.window_seconds)
+    blocks = pipeline | "PlayCalls" >> PlayCalls(
+        arguments.calls, arguments.calls_a_window, arguments.window_seconds, _end_start
+    )
     ENGINES[arguments.engine](blocks, arguments.window_seconds)
     pipeline.run().wait_until_finish()
-    arguments.output.write_bytes(msgspec.json.encode(Heard(dict(_facts), _persons)))
+    ended = read_clocks()
+    if not _started:
+        parser.error(f"{arguments.calls} has no more than the {START_CALLS} calls of the start")
+    ((heard_at_start, started),) = _started
+    heard = Heard(dict(_facts), _persons, heard_at_start, ended.since(started))
+    arguments.output.write_bytes(msgspec.json.encode(heard))
     return 0
 
 

@@ -105,5 +105,5 @@ class StreamedGraph:
 
 
 def _send(told: dict[int, list[bytes]], facts: Iterable[Fact]) -> None:
-    for shard, blob in send_home(facts, IDENTITY_SHARDS):
+    for shard, blob in send_home(list(facts), IDENTITY_SHARDS):
         told[shard].append(blob)

@@ -9,7 +9,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PBegin, PCollection
 
 from pipelines.clients import bigquery_client
-from schemas.identities import KnownIdentity, PriorBlock
+from schemas.identities import IdentifierType, KnownIdentity, PriorBlock
 from transforms.logic.read_timestamps import to_micros
 
 BLOCK_IDENTITIES = 10_000
@@ -30,6 +30,7 @@ ON
   merged.workspace_id = today.workspace_id
   AND merged.identifier_type = today.identifier_type
   AND merged.identifier = today.identifier
+WHERE today.identifier_type IN ({types})
 """
 
 
@@ -49,11 +50,13 @@ class ReadKnownIdentities(beam.PTransform):
 
 
 def read_known(dataset: str) -> Iterator[KnownIdentity]:
-    """Every identifier that has a person today, in no order. Raises Google's exceptions."""
+    """Every identifier of a type we know that has a person today, in no order. Raises Google's exceptions."""
     client = bigquery_client(dataset.split(".")[0])
     columns = ", ".join(f"today.{name}" for name in VIEW_COLUMNS)
+    types = ", ".join(f"'{identifier_type}'" for identifier_type in IdentifierType)
+    query = _QUERY.format(columns=columns, dataset=dataset, types=types)
     try:
-        rows = client.query_and_wait(_QUERY.format(columns=columns, dataset=dataset), page_size=BLOCK_IDENTITIES)
+        rows = client.query_and_wait(query, page_size=BLOCK_IDENTITIES)
         for row in rows:
             values = dict(row.items())
             values |= {name: to_micros(values[name]) for name in ("person_since", "linked_at")}

@@ -4,12 +4,13 @@ The first field is always the node that is told, and the step keeps what it lear
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from schemas.calls import SegmentCall
-from schemas.identities import Cause, KnownIdentity, Node
+from schemas.identities import Cause, KnownIdentity, Node, NodeType
 
 
 class Name(NamedTuple):
@@ -23,7 +24,7 @@ class Name(NamedTuple):
     """`WAREHOUSE`, `EMAIL` or `NAMELESS`."""
     timestamp: int
     """When the email was first seen, in microseconds since 1970; 0 for the other ranks."""
-    identifier_type: str
+    identifier_type: NodeType
     value: str
 
 
@@ -212,4 +213,4 @@ def encode_facts(facts: Sequence[Fact]) -> bytes:
 
 def decode_facts(blobs: Iterable[bytes]) -> list[Fact]:
     """The facts of all the blobs."""
-    return [fact for blob in blobs for fact in _DECODER.decode(blob)]
+    return list(chain.from_iterable(map(_DECODER.decode, blobs)))

@@ -110,11 +110,11 @@ def home_shard(node: Node, shards: int) -> int:
     return crc32("\n".join(node).encode()) % shards
 
 
-def send_home(facts: Iterable[Fact], shards: int) -> Iterator[tuple[int, bytes]]:
+def send_home(facts: list[Fact], shards: int) -> Iterator[tuple[int, bytes]]:
     """Facts to the shards of their nodes, a blob each."""
     homes: dict[int, list[Fact]] = {}
     if shards == 1:  # a local stream: a quarter of a hop is the checksums
-        homes = {0: told} if (told := list(facts)) else {}
+        homes = {0: facts} if facts else {}
     else:
         for fact in facts:
             homes.setdefault(home_shard(fact.node, shards), []).append(fact)
@@ -134,8 +134,8 @@ class _TellLinksFn(beam.DoFn):
         facts = [fact for link in block.links for fact in tell_link(workspace_id, link, self._rules)]
         if block.prior is not None:
             facts += tell_prior(block.prior, self._rules)
-        yield from send_home((fact for fact in facts if not isinstance(fact, Claimed)), self._shards)
-        for claims in send_home((fact for fact in facts if isinstance(fact, Claimed)), self._shards):
+        yield from send_home([fact for fact in facts if not isinstance(fact, Claimed)], self._shards)
+        for claims in send_home([fact for fact in facts if isinstance(fact, Claimed)], self._shards):
             yield TaggedOutput("claims", claims)
 
 
@@ -237,8 +237,8 @@ class _ConcludeNamesFn(_StepFn[ConcludeNames]):
         token: Any = beam.DoFn.StateParam(_StepFn.TOKEN),
     ) -> Iterator[tuple[int, bytes] | TaggedOutput[Literal["same"], tuple[int, bytes]]]:
         _, follows = self._learn(told, log, token)
-        yield from send_home((fact for fact in follows if isinstance(fact, Followed)), self._shards)
-        same = [fact for fact in follows if isinstance(fact, Same)]
+        yield from send_home([fact for fact in follows if isinstance(fact, Followed)], self._shards)
+        same: list[Fact] = [fact for fact in follows if isinstance(fact, Same)]
         self._beyond.inc(len(same))
         for blob in send_home(same, self._shards):
             yield TaggedOutput("same", blob)

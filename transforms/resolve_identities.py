@@ -234,8 +234,11 @@ class _SendCallsHomeFn(beam.DoFn):
     def process(self, block: CallBlock) -> Iterator[tuple[int, HomeBlock]]:
         set_callers(block.calls, self._rules)
         homes: dict[int, list[SegmentCall]] = {}
-        for call in block.calls:
-            homes.setdefault(home_shard(_caller(call), self._shards), []).append(call)
+        if self._shards == 1:  # as in `send_home`
+            homes = {0: block.calls} if block.calls else {}
+        else:
+            for call in block.calls:
+                homes.setdefault(home_shard(_caller(call), self._shards), []).append(call)
         for shard, calls in homes.items():
             yield shard, HomeBlock(calls)
 
@@ -296,7 +299,10 @@ class _ResolveAtHomeFn(beam.DoFn):
         changes = published.publish(facts, timestamp.micros)
         news += changes.published
         calls = [call for block in blocks for call in block.calls]
-        resolved = resolve_callers(calls, lambda call: published.find_person(_caller(call)))
+        find = published.find_person
+        resolved = resolve_callers(
+            calls, lambda call: find((call.workspace_id, call.identifier_type or "", call.identifier or ""))
+        )
         self._counters.count(resolved)
         if resolved.calls:
             yield CallBlock(resolved.calls)

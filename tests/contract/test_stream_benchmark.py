@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from benchmarks import compare_streams
 from benchmarks.compare_results import expected_facts
 from benchmarks.generate_calls import Truth, generate_calls
 from benchmarks.grow_persons import GrownPersons
 from benchmarks.measure_stream_state import check_heard
+from benchmarks.play_calls import START_CALLS
 from benchmarks.run_rounds import EnginesDiffer
 from benchmarks.stream_engines import BY_THE_DOCS, PIPELINE, Heard
 
@@ -44,16 +46,18 @@ def test_a_cell_of_persons_says_what_a_call_changed() -> None:
 
 def test_differences_of_streams_are_found(tmp_path: Path) -> None:
     truth = generate_calls(tmp_path / "calls.jsonl", 300, seed=7)
-    heard = Heard(_facts(truth), {"email": {"a@x": "p"}})
-    other = msgspec.structs.replace(heard, persons={"email": {"a@x": "q"}})
+    heard = Heard(_facts(truth), {"email": {"a@x": "p"}}, START_CALLS)
+    other = replace(heard, persons={"email": {"a@x": "q"}})
 
     check_heard({"one": heard, "two": heard}, truth)
     with pytest.raises(EnginesDiffer, match=r"two and one, persons: 1 differ, as \('email', 'a@x'\): q, not p"):
         check_heard({"one": heard, "two": other}, truth)
     with pytest.raises(EnginesDiffer, match="one and the truth: 1 differ, as duplicates"):
-        check_heard({"one": Heard({**heard.facts, "duplicates": 99}, heard.persons)}, truth)
+        check_heard({"one": replace(heard, facts={**heard.facts, "duplicates": 99})}, truth)
     with pytest.raises(EnginesDiffer, match="one has found no person"):
-        check_heard({"one": Heard(heard.facts, {})}, truth)
+        check_heard({"one": replace(heard, persons={})}, truth)
+    with pytest.raises(EnginesDiffer, match="one had heard of 98 lines, not 100, at the end of the start"):
+        check_heard({"one": replace(heard, heard_at_start=98)}, truth)
 
 
 def _facts(truth: Truth) -> dict[str, int]:
@@ -94,6 +98,7 @@ def test_every_way_of_the_docs_hears_the_same(engine: str, tmp_path: Path) -> No
         heard[name] = msgspec.json.decode((tmp_path / "heard.json").read_bytes(), type=Heard)
 
     check_heard(heard, truth)
+    assert all(each.spent.cpu_s > 0 for each in heard.values())
 
 
 def _run(command: list[str]) -> None:

@@ -417,7 +417,8 @@ class ClaimVisitors(GraphStep):
 
     def learn(self, fact: Claimed) -> Fact | None:
         """Whom it was seen with."""
-        if fact.node in self._claims and self._claims[fact.node] <= fact.claim:
+        known = self._claims.get(fact.node)
+        if known is not None and known <= fact.claim:
             return None
         self._claims[fact.node] = fact.claim
         self._news[fact.node] = fact.cause

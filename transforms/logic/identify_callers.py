@@ -19,8 +19,14 @@ def find_caller(call: Caller, rules: IdentityRules) -> tuple[str, str] | tuple[N
 
 def set_callers(calls: Iterable[SegmentCall], rules: IdentityRules) -> None:
     """Set identifier_type and identifier of each call."""
-    for call in calls:
-        call.identifier_type, call.identifier = find_caller(call, rules)
+    read, types, is_blocked = rules.read_identifiers, rules.priority, rules.is_blocked
+    for call in calls:  # as find_caller, but not called for each
+        for identifier_type, identifier in zip(types, read(call)):  # noqa: B905 - strict= takes 0.2 us a call
+            if identifier is not None and not is_blocked(identifier):
+                call.identifier_type, call.identifier = identifier_type, identifier
+                break
+        else:
+            call.identifier_type = call.identifier = None
 
 
 def tells_who_is_who(call: Caller) -> bool:
@@ -81,6 +87,8 @@ class GatheredLinks:
                 identifier_type, identifier = find_caller(call, self._rules)
                 if identifier_type is not None and identifier is not None:
                     self._erased.setdefault(call.workspace_id, []).append((identifier_type, identifier))
+            if call.user_id is None and call.email is None:
+                continue
             user_id, email = self._unblocked(call.user_id), self._unblocked(call.email)
             if user_id is None and email is None:
                 continue

@@ -8,15 +8,18 @@ from schemas.identity_facts import EMAIL, NAMELESS, WAREHOUSE, Name
 # Namespace of person_ids. Never change it: every person would get a new id.
 _PERSON_NAMESPACE = uuid.UUID("0f6a5c0b-3c2e-5b7d-8f59-6a4de1a90d21")
 
+# to ask the enum for each link takes a tenth of a microsecond
+_EMAIL, _USER_ID = IdentifierType.EMAIL.value, IdentifierType.USER_ID.value
+
 
 def email_name(email: str, timestamp: int) -> Name:
     """The name that an email gives, seen at `timestamp` (microseconds)."""
-    return Name(EMAIL, timestamp, IdentifierType.EMAIL.value, email)
+    return Name(EMAIL, timestamp, _EMAIL, email)
 
 
 def user_name(user_id: str) -> Name:
     """The name by which a person goes that has no email."""
-    return Name(NAMELESS, 0, IdentifierType.USER_ID.value, user_id)
+    return Name(NAMELESS, 0, _USER_ID, user_id)
 
 
 def warehouse_name(person_id: str) -> Name:
