@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -80,9 +81,15 @@ class SeenMessages:
 
 def message_key(call: SegmentCall) -> bytes:
     """16 bytes that stand for the workspace and the messageId: a digest, so that state costs the same for any id."""
-    return blake2b(
-        f"{len(call.workspace_id)} {call.workspace_id}{call.message_id}{call.replay}".encode(), digest_size=16
-    ).digest()
+    digest = _workspace_digest(call.workspace_id).copy()
+    digest.update(f"{call.message_id}{call.replay}".encode())
+    return digest.digest()
+
+
+@lru_cache(maxsize=1024)
+def _workspace_digest(workspace_id: str) -> blake2b:
+    """What each key of the workspace begins with: to go on from there takes half of the time."""
+    return blake2b(f"{len(workspace_id)} {workspace_id}".encode(), digest_size=16)
 
 
 def pack_keys(calls: Iterable[SegmentCall], shards: int) -> dict[int, bytearray]:

@@ -69,7 +69,7 @@ class _Context(msgspec.Struct):
     device: _Device = _Device()
     os: _Os = _Os()
     traits: _Traits = _Traits()
-    personas: msgspec.Raw | None = None
+    personas: msgspec.Raw = msgspec.Raw()
 
 
 class ContextColumns(NamedTuple):
@@ -125,7 +125,7 @@ def read_context(context: str) -> ContextColumns:
         decoded = _DECODER.decode(context)
     except msgspec.ValidationError:
         return _read_by_path(decode_object(context))
-    return ContextColumns(_VALUES(decoded), 0, decoded.personas is not None)
+    return ContextColumns(_VALUES(decoded), 0, bool(decoded.personas))
 
 
 def _read_by_path(context: dict[str, Any]) -> ContextColumns:

@@ -18,8 +18,9 @@ MAX_MESSAGE_ID_CHARACTERS = 100
 # the stack that Beam already uses, so the bound is lower: what passes here can be decoded anywhere.
 MAX_NESTING = 200
 
-PROPERTIES_TYPES = frozenset({CallType.TRACK, CallType.PAGE, CallType.SCREEN})
-TRAITS_TYPES = frozenset({CallType.IDENTIFY, CallType.GROUP})
+# As text: a member of an enum takes three times as long to name and to compare.
+PROPERTIES_TYPES = frozenset({CallType.TRACK.value, CallType.PAGE.value, CallType.SCREEN.value})
+TRAITS_TYPES = frozenset({CallType.IDENTIFY.value, CallType.GROUP.value})
 TYPES = frozenset(call_type.value for call_type in CallType)
 
 EMPTY_OBJECT = msgspec.Raw(b"{}")
@@ -96,7 +97,8 @@ def _read_objects(wire: Wire) -> tuple[str, str]:
 
 def check_nesting(payload: bytes) -> None:
     """Reject what nests too deep to be decoded anywhere."""
-    brackets = payload.count(b"{") + (payload.count(b"[") if b"[" in payload else 0)  # counting is slow, looking is not
+    # Python counts byte by byte; what it replaces it looks for in half of the time.
+    brackets = 2 * len(payload) - len(payload.replace(b"{", b"")) - len(payload.replace(b"[", b""))
     if brackets > MAX_NESTING and _nesting(payload) > MAX_NESTING:
         raise Rejected(Reason.BAD_REQUEST, f"nested more than {MAX_NESTING} deep")
 
@@ -142,15 +144,15 @@ def _read_wire_by_field(payload: bytes) -> Wire:
 
 
 _REQUIRED: Mapping[str, tuple[tuple[str, Reason, str], ...]] = {
-    CallType.TRACK: (("event", Reason.EVENT_NOT_DEFINED, "a track call needs event"),),
-    CallType.GROUP: (("group_id", Reason.GROUP_ID_REQUIRED, "a group call needs groupId"),),
-    CallType.ALIAS: (
+    CallType.TRACK.value: (("event", Reason.EVENT_NOT_DEFINED, "a track call needs event"),),
+    CallType.GROUP.value: (("group_id", Reason.GROUP_ID_REQUIRED, "a group call needs groupId"),),
+    CallType.ALIAS.value: (
         ("user_id", Reason.NO_USER_ANON_ID, "an alias call needs userId"),
         ("previous_id", Reason.PREVIOUS_ID_REQUIRED, "an alias call needs previousId"),
     ),
 }
 _EDGE_YEARS = frozenset({1, 9999})
-_SUPPRESS = CallType.SUPPRESS.value  # a member of an enum takes three times as long to name and to compare
+_SUPPRESS = CallType.SUPPRESS.value
 
 
 def _require_fields(wire: Wire) -> None:
