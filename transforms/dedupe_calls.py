@@ -1,5 +1,6 @@
 """DedupeCalls: each message once, however often it is delivered, and none of people who were erased."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 from zlib import crc32
@@ -12,7 +13,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Duration
 
-from schemas.calls import BLOCK_ID_BYTES, CallBlock, Caller, CallerBlock, DroppedRows
+from schemas.calls import BLOCK_ID_BYTES, CallBlock, Caller, CallerBlock, DroppedRows, SegmentCall
 from schemas.outcomes import Outcome, OutcomeKey
 from transforms.cached_log import LogCache
 from transforms.logic.count_calls import count_calls
@@ -92,11 +93,11 @@ def shard_of(call: Caller) -> int:
 
 class _ShardCallsFn(beam.DoFn):
     def process(self, block: CallBlock) -> Iterator[tuple[int, CallBlock]]:
-        shards: dict[int, CallBlock] = {}
+        shards: defaultdict[int, list[SegmentCall]] = defaultdict(list)
         for call in block.calls:
-            shards.setdefault(shard_of(call), CallBlock([])).calls.append(call)
+            shards[shard_of(call)].append(call)
         # The calls first: what was sent before a delete call, in the same block, still tells who is who.
-        yield from shards.items()
+        yield from ((shard, CallBlock(calls)) for shard, calls in shards.items())
         if block.suppress:
             yield from ((shard, CallBlock([], block.suppress)) for shard in range(SHARDS))
 

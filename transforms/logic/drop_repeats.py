@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain, starmap
 from typing import TypeAlias
 
 from schemas.calls import SegmentCall
@@ -59,11 +60,11 @@ class SeenMessages:
 
     def forget_before(self, micros: int) -> bytes:
         """Forget what arrived before; a log record of the rest."""
-        rest = [(key, kept_at) for key in self._kept_at for kept_at in self._times(key) if kept_at >= micros]
-        self._kept_at, self._kept_before = {}, {}
-        for key, kept_at in rest:
-            self._keep(key, kept_at)
-        return b"".join(_RECORD.pack(key, kept_at) for key, kept_at in rest)
+        self._kept_at = {key: last for key, last in self._kept_at.items() if last >= micros}
+        before = ((key, [one for one in times if one >= micros]) for key, times in self._kept_before.items())
+        self._kept_before = {key: times for key, times in before if times}
+        others = ((key, one) for key, times in self._kept_before.items() for one in times)
+        return b"".join(starmap(_RECORD.pack, chain(self._kept_at.items(), others)))
 
     def _is_repeat(self, key: bytes, arrived_at: int, horizon_micros: int) -> bool:
         return any(abs(arrived_at - kept_at) < horizon_micros for kept_at in self._times(key))
