@@ -252,7 +252,7 @@ class EmailOracle:
                 person.happened.setdefault(("reward", *email), address.touched_at)
             else:
                 person.waiting.setdefault(email, click)
-        for email, click in list(person.waiting.items()):
+        for email, click in sorted(person.waiting.items(), key=lambda one: (one[1].at, one[1].log_id, one[1].email)):
             if ("open", *email) in person.happened:
                 del person.waiting[email]
                 user_id = click.user_id or person.user_id

@@ -414,3 +414,21 @@ def test_each_first_is_written_down_in_24_bytes_and_one_line_an_email() -> None:
     assert first < 1300 + 10 * 24
     assert len(histories.take_record()) <= 10 + 10 * 24
     assert len(histories.forget_before(0)) < 1300 + 20 * 24
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_first_of_the_clicks_that_have_waited_for_an_address_identifies_whoever_it_was(order: int) -> None:
+    histories = PersonHistories(implied_open_on_click=False)
+    first, second = (
+        line(f"l{at}", "clicked", at=at, person_id="P2", email=email, email_id=email)
+        for at, email in ((20, "b@x"), (30, "a@x"))
+    )
+    tell(histories, user(person_id="P2"), first, second)
+
+    calls = tell(histories, moved(facts=[open_fact(first), open_fact(second)][::order]))
+
+    assert [(call.kind, call.line.person_id, call.line.email) for call in calls] == [
+        ("identify", "P1", "b@x"),
+        (REWARD, "P2", "b@x"),
+        (REWARD, "P2", "a@x"),
+    ]

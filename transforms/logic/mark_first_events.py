@@ -267,14 +267,15 @@ class PersonHistories:
                 self._facts.note(_of_own(own, reward_fact(own)), history.touched_at)
             else:
                 self._await_open(opened, own)
-        for fact in (*history.facts, *(open_fact(click) for click in history.awaiting)):
-            opened = of_person(workspace_id, person_id, fact)
-            if opened in self._awaiting and opened in self._facts:
-                click = self._awaiting.pop(opened)
-                user_id = click.user_id or person.user_id
-                if user_id is not None:
-                    self._identify(person, user_id, click.email, click.at, calls)
-                self._reward(click, user_id, click.at, history.touched_at, calls)
+        opens = [
+            of_person(workspace_id, person_id, fact) for fact in (*history.facts, *map(open_fact, history.awaiting))
+        ]
+        clicks = [self._awaiting.pop(opened) for opened in opens if opened in self._awaiting and opened in self._facts]
+        for click in sorted(clicks, key=_happening_order):  # the first of them identifies
+            user_id = click.user_id or person.user_id
+            if user_id is not None:
+                self._identify(person, user_id, click.email, click.at, calls)
+            self._reward(click, user_id, click.at, history.touched_at, calls)
 
     def _person(self, workspace_id: str, person_id: str) -> _Person:
         person = self._persons.get((workspace_id, person_id))
