@@ -27,6 +27,7 @@ from google.protobuf import json_format, text_format
 
 from pipelines.bytes_read import BYTES_READ
 from pipelines.run_worker import work
+from pipelines.usage import leave
 
 # Less is worked through before another worker would have been told of it.
 BYTES_A_WORKER = 64 * 1024 * 1024
@@ -62,7 +63,7 @@ def make_runner_with_workers(count: int) -> FnApiRunner:
     They are started at once. To be called before anything speaks gRPC, which does not survive a fork.
     """
     BYTES_READ.share()
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a background job ignores it
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, leave):  # a background job ignores it
         signal.signal(signal.SIGINT, _interrupt)
     threading.excepthook = _end_run
     libc = ctypes.CDLL(None)

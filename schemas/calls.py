@@ -113,7 +113,7 @@ class CallerBlock(msgspec.Struct, array_like=True, gc=False):
     block_id: bytes
     """The block of their calls."""
     rows: list[int]
-    """Where the call of each caller stands in that block."""
+    """Where the call of each caller stands in that block; empty once the dropped ones are gone."""
 
 
 class DroppedRows(msgspec.Struct, array_like=True, gc=False):
