@@ -18,6 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
 
 from pipelines.local_workers import count_workers, make_runner_with_workers
+from pipelines.run_worker import end_bundles_at_once
 from pipelines.usage import UsageError, suggest_flag
 
 _LOCAL = ("", "DirectRunner")
@@ -32,24 +33,22 @@ def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, input_files
 
     Raises `UsageError` for a flag that Beam doesn't know either: Beam only warns of it.
     """
-    # `answer_early` switched it off. What is imported stays: nothing is to be looked for in it, and forks share it.
-    gc.freeze()
-    gc.enable()
     _refuse_unknown(beam_flags, ours)
     streaming = input_files is None
     options = PipelineOptions(list(beam_flags), streaming=streaming)
     standard = options.view_as(StandardOptions)
     if (standard.runner or "") in _LOCAL:
         standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
-        if streaming:
-            # Calls, state and the runner form no cycles, and looking for some took an eighth of the time.
-            gc.disable()
+        # Calls, rows, state and the runner form no cycles, and looking for some took an eighth of a stream's time.
+        gc.disable()
         if input_files is not None and not any(flag.startswith("--direct_num_workers") for flag in beam_flags):
             options.view_as(DirectOptions).direct_num_workers = count_workers(input_files)
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
+        end_bundles_at_once()
         _quieten_logs()
     else:
+        gc.enable()  # `answer_early` switched it off
         _check_runner(standard.runner)
     # Functions travel by reference: workers have our packages, and nothing of the main session.
     options.view_as(SetupOptions).save_main_session = False

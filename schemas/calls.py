@@ -10,7 +10,9 @@ import msgspec
 # https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size: 32 KB a call.
 MAX_CALL_BYTES = 32 * 1024
 
-BLOCK_ID_BYTES = 16
+GROUP_ID_BYTES = 12
+"""Blocks of one group have ids that begin alike: what is told of all of them is looked up at once."""
+BLOCK_ID_BYTES = GROUP_ID_BYTES + 4
 
 
 class CallType(StrEnum):
@@ -117,6 +119,7 @@ class CallerBlock(msgspec.Struct, array_like=True, gc=False):
 
 
 class DroppedRows(msgspec.Struct, array_like=True, gc=False):
-    """Which calls of a block are dropped."""
+    """Which calls of a group of blocks are dropped."""
 
-    rows: list[int]
+    rows: dict[bytes, list[int]]
+    """Block id -> where they stand."""

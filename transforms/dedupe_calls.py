@@ -13,7 +13,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Duration
 
-from schemas.calls import BLOCK_ID_BYTES, CallBlock, Caller, CallerBlock, DroppedRows, SegmentCall
+from schemas.calls import BLOCK_ID_BYTES, GROUP_ID_BYTES, CallBlock, Caller, CallerBlock, DroppedRows, SegmentCall
 from schemas.outcomes import Outcome, OutcomeKey
 from transforms.cached_log import LogCache
 from transforms.logic.count_calls import count_calls
@@ -29,7 +29,10 @@ MICROS_A_SECOND = 1_000_000
 SHARDS = 32
 
 _Repeats: TypeAlias = Mapping[bytes, Iterable[DroppedRows]]
-"""Block id -> its repeats, a shard each."""
+"""Group id -> its repeats, a shard each."""
+
+# Of so many groups of blocks the repeats are held: a runner may mix the blocks of several.
+_GROUPS_AT_HAND = 16
 
 
 class DedupedCalls(NamedTuple):
@@ -116,8 +119,10 @@ class _FindRepeatsFn(beam.DoFn):
 
     def process(self, shard: tuple[int, Iterable[bytes]]) -> Iterator[tuple[bytes, DroppedRows]]:
         blocks = ((packed[:BLOCK_ID_BYTES], packed[BLOCK_ID_BYTES:]) for packed in shard[1])
+        groups: defaultdict[bytes, dict[bytes, list[int]]] = defaultdict(dict)
         for block_id, rows in find_repeats(blocks, self._horizon_micros).items():
-            yield block_id, DroppedRows(rows)
+            groups[block_id[:GROUP_ID_BYTES]][block_id] = rows
+        yield from ((group_id, DroppedRows(rows)) for group_id, rows in groups.items())
 
 
 class _TellSuppressedFn(beam.DoFn):
@@ -137,6 +142,7 @@ class _DropFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._suppressed: SuppressedIdentifiers | None = None
+        self._groups: dict[bytes, defaultdict[bytes, set[int]]] = {}
 
     def suppressed(self, keys: Sequence[bytes]) -> SuppressedIdentifiers:
         """The same for each block of a bundle, which may be many keys."""
@@ -145,10 +151,22 @@ class _DropFn(beam.DoFn):
             self._suppressed.learn(keys)
         return self._suppressed
 
+    def rows_of(self, block_id: bytes, repeats: _Repeats) -> set[int]:
+        """Where the repeats of a block stand."""
+        group_id = block_id[:GROUP_ID_BYTES]
+        if group_id not in self._groups:
+            if len(self._groups) == _GROUPS_AT_HAND:
+                self._groups.clear()
+            group = self._groups[group_id] = defaultdict(set)
+            for shard in repeats[group_id]:
+                for each, rows in shard.rows.items():
+                    group[each].update(rows)
+        return self._groups[group_id][block_id]
+
 
 class _DropCallersFn(_DropFn):
     def process(self, block: CallerBlock, repeats: _Repeats, suppressed: Sequence[bytes]) -> Iterator[CallerBlock]:
-        rows = _rows_of(block.block_id, repeats)
+        rows = self.rows_of(block.block_id, repeats)
         new = [caller for row, caller in zip(block.rows, block.calls, strict=True) if row not in rows]
         kept, _ = self.suppressed(suppressed).drop_carriers(new)
         yield CallerBlock(kept, block.block_id, [])
@@ -161,16 +179,12 @@ class _DropRowsFn(_DropFn):
     def process(
         self, block: CallBlock, repeats: _Repeats, suppressed: Sequence[bytes]
     ) -> Iterator[CallBlock | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]]:
-        rows = _rows_of(block.block_id, repeats)
+        rows = self.rows_of(block.block_id, repeats)
         new = [call for row, call in enumerate(block.calls) if row not in rows]
         kept, erased = self.suppressed(suppressed).drop_carriers(new)
         yield CallBlock(kept)
         for count in self._dropped.count([block.calls[row] for row in rows], erased):
             yield TaggedOutput("counts", count)
-
-
-def _rows_of(block_id: bytes, repeats: _Repeats) -> set[int]:
-    return {row for each in repeats[block_id] for row in each.rows}
 
 
 class _DroppedCalls:

@@ -56,7 +56,8 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
         before = written.get(identifier)
         if before is None or before.person_id != person_id:
             since = name.timestamp if name.rank == EMAIL else None
-            linked_at = graph.claims[node][0] if node in graph.claims else None
+            claim = graph.claims.get(node)
+            linked_at = None if claim is None else claim[0]
             rows.append(shape_identity(node, person_id, _next(version, before), since, linked_at))
     gone = {person_id_of(workspace_id, name) for name in forgotten}
     lost = graph.merges + _find_replaced(graph, known, version)
