@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from schemas.tables import load_table
 from tests.strategies import json_values
-from transforms.logic.read_context import CONTEXT_COLUMNS, read_context
+from transforms.logic.read_context import CONTEXT_COLUMNS, ContextColumns, read_context
 from transforms.logic.snake_case import snake_case
 
 FULL: dict[str, Any] = {
@@ -70,7 +70,7 @@ def test_a_full_context_fills_every_column() -> None:
 
 
 def test_an_empty_context_fills_none() -> None:
-    assert read_context("{}") == ((None,) * len(CONTEXT_COLUMNS), 0, False)
+    assert read_context("{}") == ContextColumns((None,) * len(CONTEXT_COLUMNS), 0, False)
 
 
 @pytest.mark.parametrize("table", ["activities", "identifies", "group_identifies"])

@@ -4,7 +4,7 @@ https://segment.com/docs/connections/spec/common/#context.
 """
 
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -72,8 +72,8 @@ class _Context(msgspec.Struct):
     personas: msgspec.Raw = msgspec.Raw()
 
 
-class ContextColumns(NamedTuple):
-    """What a context gives."""
+class ContextColumns(msgspec.Struct, frozen=True, gc=False):
+    """What a context gives; a named tuple takes three times as long to make."""
 
     values: tuple[str | None, ...]
     """Those of CONTEXT_COLUMNS."""

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -61,8 +61,8 @@ FACT_COLUMNS = {
 """Fact table -> the columns of the rows that `shape_call` makes, in their order."""
 
 
-class ShapedCall(NamedTuple):
-    """The rows of one call."""
+class ShapedCall(msgspec.Struct, frozen=True):
+    """The rows of one call; a named tuple takes three times as long to make."""
 
     table: str
     row: Row
@@ -83,17 +83,17 @@ def shape_call(call: SegmentCall) -> ShapedCall:
         return ShapedCall(table, row, None, 0)
     if table == "aliases":
         return ShapedCall(table, (*head, call.previous_id, *caller, call.context), None, 0)
-    context, misfits, has_personas = read_context(call.context)
-    membership = _shape_membership(call) if has_personas else None
+    context = read_context(call.context)
+    membership = _shape_membership(call) if context.has_personas else None
     if table == "activities":
         event = None if call.event is None else snake_case(call.event) or call.event
         about = (call.type, event, call.event, call.name, call.category, call.group_id)
-        row = (*head, *about, *caller, call.body, call.context, *context)
-        return ShapedCall(table, row, membership, misfits)
+        row = (*head, *about, *caller, call.body, call.context, *context.values)
+        return ShapedCall(table, row, membership, context.misfits)
     traits = shape_traits(decode_object(call.body), trait_columns(table))
     group_id = () if table == "identifies" else (call.group_id,)
-    row = (*head, *group_id, *caller, call.body, traits.updates, *traits.values, call.context, *context)
-    return ShapedCall(table, row, membership, misfits + traits.misfits)
+    row = (*head, *group_id, *caller, call.body, traits.updates, *traits.values, call.context, *context.values)
+    return ShapedCall(table, row, membership, context.misfits + traits.misfits)
 
 
 def shape_call_without_traits(call: SegmentCall) -> ShapedCall:
@@ -102,7 +102,7 @@ def shape_call_without_traits(call: SegmentCall) -> ShapedCall:
     An audience that Engage sends as a trait is a membership all the same.
     """
     membership = _shape_membership(call) if '"personas"' in call.context else None
-    return shape_call(drop_traits(call))._replace(membership=membership)
+    return msgspec.structs.replace(shape_call(drop_traits(call)), membership=membership)
 
 
 def shape_dead_letter(letter: DeadLetter, pipeline_version: str) -> list[Row]:

@@ -26,7 +26,7 @@ Reader: TypeAlias = Callable[[object], object]
 # The reserved traits that are objects: https://segment.com/docs/connections/spec/identify/#traits.
 _OBJECTS = frozenset({"address", "company"})
 
-_JSON = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 
 
 def _read_string(value: object) -> str | None:
@@ -98,7 +98,9 @@ def shape_traits(traits: Mapping[str, Any], columns: Mapping[str, Reader]) -> Sh
     for name in [name for name, value in flat.items() if value is None and name in _OBJECTS]:
         # null for the whole of a reserved object clears each of its parts
         flat.update({column: None for column in columns if column.startswith(name + "_") and column not in flat})
-    updates = [{"name": name, "value": _JSON.encode(value).decode()} for name, value in flat.items()]
-    values = tuple(None if (value := flat.get(column)) is None else read(value) for column, read in columns.items())
-    sent = sum(flat.get(column) is not None for column in columns)
-    return ShapedTraits(updates, values, sent - sum(value is not None for value in values))
+    updates, sent = [], {}
+    for name, value in flat.items():
+        updates.append({"name": name, "value": _encode(value).decode()})
+        if value is not None and name in columns:
+            sent[name] = columns[name](value)
+    return ShapedTraits(updates, tuple(map(sent.get, columns)), list(sent.values()).count(None))
