@@ -11,22 +11,24 @@ import sys
 import threading
 import time
 import traceback
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import IO, Any, NamedTuple, NoReturn
 
 import grpc
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.portability import python_urns
-from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
+from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer, ListBuffer
 from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager, FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWorkerHandler, WorkerHandler
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from google.protobuf import json_format, text_format
 
 from pipelines.bytes_read import BYTES_READ
-from pipelines.run_worker import work
+from pipelines.run_worker import BYTES_A_MESSAGE, work
 from pipelines.usage import leave
 
 # Less is worked through before another worker would have been told of it.
@@ -42,10 +44,12 @@ _WORKER_DIED = 1
 
 # So much of a worker's input is on its way at once. Beam would send all of it as one message, hundreds of megabytes
 # that it copies half a dozen times before the worker may begin.
-_BYTES_ON_THE_WAY = 32 * 1024 * 1024
+_BYTES_ON_THE_WAY = 2 * BYTES_A_MESSAGE
 _PARTS_OF_GROUPS = 16
+_BYTES_WORTH_SHARING = 4 * _BYTES_ON_THE_WAY
 
-_partition = GroupingBuffer.partition
+_partition_list = ListBuffer.partition
+_partition_groups = GroupingBuffer.partition
 
 
 def count_workers(pattern: str) -> int:
@@ -75,8 +79,10 @@ def make_runner_with_workers(count: int) -> FnApiRunner:
     WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(_OurWorker)
     beam_manager: Any = BundleManager
     beam_manager._send_input_to_worker = _send_in_parts
+    beam_lists: Any = ListBuffer
+    beam_lists.partition = _share_list
     beam_groups: Any = GroupingBuffer
-    beam_groups.partition = _partition_in_parts
+    beam_groups.partition = _share_groups
     return FnApiRunner(SubprocessSDKEnvironment.from_command_string(""))
 
 
@@ -148,7 +154,12 @@ class _OurWorker(GrpcWorkerHandler):
             raise RuntimeError(f"Worker subprocess exited with return code {exit_code}")
 
 
-def _partition_in_parts(self: Any, workers: int) -> list[list[bytes]]:
+def _share_list(self: Any, workers: int) -> list[Iterable[bytes]]:
+    """The elements for each worker, in place of Beam's method, which deals them out beforehand."""
+    return _share(_partition_list(self, workers))
+
+
+def _share_groups(self: Any, workers: int) -> list[Iterable[bytes]]:
     """The groups for each worker in several parts, in place of Beam's method, which makes one part of them all."""
     if not self._grouped_output:
         groups = self._table
@@ -157,10 +168,26 @@ def _partition_in_parts(self: Any, workers: int) -> list[list[bytes]]:
         for start in range(min(stride, len(keys))):
             self._table = defaultdict(list, {key: groups.pop(key) for key in keys[start::stride]})
             self._grouped_output = None
-            parts[start % workers] += _partition(self, 1)[0]
+            parts[start % workers] += _partition_groups(self, 1)[0]
         self._grouped_output = parts
-    grouped: list[list[bytes]] = self._grouped_output
-    return grouped
+    return _share(self._grouped_output)
+
+
+def _share(parts: Sequence[Sequence[bytes]]) -> list[Iterable[bytes]]:
+    """What was dealt out to each worker, as what each takes from them all when it has room: one may be slower.
+
+    What is small has room with the first that asks, so it stays dealt out.
+    """
+    waiting = deque(chain(*parts))
+    if sum(map(len, waiting)) < _BYTES_WORTH_SHARING * len(parts):
+        return list(parts)
+    return [_take(waiting) for _ in parts]
+
+
+def _take(waiting: deque[bytes]) -> Iterator[bytes]:
+    with suppress(IndexError):  # another has taken the last
+        while True:
+            yield waiting.popleft()
 
 
 def _send_in_parts(self: Any, bundle: str, transform: str, parts: Iterable[bytes] | None) -> None:
@@ -177,7 +204,8 @@ def _send(channel: Any, stream: Any, parts: Iterable[bytes]) -> None:
                 return
             time.sleep(0.005)
         stream.write(part)
-        stream.maybe_flush()
+        if stream.size() >= BYTES_A_MESSAGE:
+            stream.flush()
     stream.close()
 
 

@@ -8,11 +8,14 @@ import signal
 import sys
 import threading
 import time
-from typing import IO
+from typing import IO, Any
 
 from pipelines.bytes_read import SHARED
 
 _SAMPLING_MS = 10
+
+# Beam's data travels in messages of ten times as much, for each of which every copy takes memory anew.
+BYTES_A_MESSAGE = 1024 * 1024
 
 
 def work(run: int, orders: IO[bytes]) -> None:
@@ -26,6 +29,7 @@ def work(run: int, orders: IO[bytes]) -> None:
     from apache_beam.runners.worker import sdk_worker_main  # takes a while: the run may be gone by then
 
     end_bundles_at_once()
+    _take_little_at_once()
     os.environ.update(json.loads(orders.readline() or os._exit(0)))
     ours = logging.StreamHandler(sys.stderr)
     ours.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
@@ -42,6 +46,16 @@ def end_bundles_at_once() -> None:
     from apache_beam.runners.worker import statesampler
 
     statesampler.StateSampler.__init__.__defaults__ = (_SAMPLING_MS,)
+
+
+def _take_little_at_once() -> None:
+    """Let what waits for work wait in the run, where the other worker can take it as well, and not in this process."""
+    from apache_beam.runners.worker import channel_factory, data_plane
+
+    init: Any = data_plane.SizeBasedBufferingClosableOutputStream.__init__
+    init.__defaults__ = (*init.__defaults__[:2], BYTES_A_MESSAGE, *init.__defaults__[3:])
+    # gRPC measures how much more it could hold, and then holds seconds of work.
+    channel_factory.GRPCChannelFactory.DEFAULT_OPTIONS.append(("grpc.http2.bdp_probe", 0))
 
 
 def _end_with(run: int) -> None:
