@@ -1,6 +1,7 @@
 """Which identifiers of a call identify somebody, and which of them the call counts for."""
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from schemas.calls import Caller, CallType, SegmentCall
 from schemas.identities import Link, LinkBlock, PriorBlock
@@ -66,6 +67,12 @@ def find_links(calls: Iterable[Caller], rules: IdentityRules) -> dict[str, LinkB
     return links.blocks()
 
 
+_Identifiers: TypeAlias = tuple[str | None, str | None, str | None, str | None]
+"""user_id, email, anonymous_id and previous_id."""
+_Seen: TypeAlias = tuple[int, str]
+"""Timestamp and message_id."""
+
+
 class GatheredLinks:
     """The distinct links of calls, each at its earliest.
 
@@ -75,7 +82,8 @@ class GatheredLinks:
 
     def __init__(self, rules: IdentityRules) -> None:
         self._rules = rules
-        self._earliest: dict[str, dict[tuple[str | None, str | None, str | None, str | None], tuple[int, str]]] = {}
+        self._earliest: dict[str, dict[_Identifiers, _Seen]] = {}
+        """Workspace -> identifiers as they were sent, for most are sent again and again; blocked ones go at the end."""
         self._newest: dict[str, int] = {}
         self._erased: dict[str, list[tuple[str, str]]] = {}
 
@@ -89,13 +97,12 @@ class GatheredLinks:
                     self._erased.setdefault(call.workspace_id, []).append((identifier_type, identifier))
             if call.user_id is None and call.email is None:
                 continue
-            user_id, email = self._unblocked(call.user_id), self._unblocked(call.email)
-            if user_id is None and email is None:
-                continue
-            key = (user_id, email, self._unblocked(call.anonymous_id), self._unblocked(call.previous_id))
+            key = call.user_id, call.email, call.anonymous_id, call.previous_id
             links = self._earliest.setdefault(call.workspace_id, {})
             seen = call.timestamp, call.message_id
             known = links.get(key)
+            if known is None and self._unblocked(call.user_id) is None and self._unblocked(call.email) is None:
+                continue
             if known is None or seen < known:
                 links[key] = seen
             newest = self._newest.get(call.workspace_id)
@@ -106,12 +113,20 @@ class GatheredLinks:
         """Workspace -> its links."""
         return {
             workspace_id: LinkBlock(
-                [Link(*key, *seen) for key, seen in self._earliest.get(workspace_id, {}).items()],
+                [Link(*key, *seen) for key, seen in self._unblocked_links(workspace_id).items()],
                 self._newest.get(workspace_id, 0),
                 self._erased.get(workspace_id, []),
             )
-            for workspace_id in self._earliest.keys() | self._erased.keys()
+            for workspace_id in self._newest.keys() | self._erased.keys()
         }
+
+    def _unblocked_links(self, workspace_id: str) -> dict[_Identifiers, _Seen]:
+        links: dict[_Identifiers, _Seen] = {}
+        unblocked = self._unblocked
+        for (user_id, email, anonymous_id, previous_id), seen in self._earliest.get(workspace_id, {}).items():
+            key = unblocked(user_id), unblocked(email), unblocked(anonymous_id), unblocked(previous_id)
+            links[key] = min(seen, links.get(key, seen))
+        return links
 
     def _unblocked(self, identifier: str | None) -> str | None:
         return None if identifier is None or self._rules.is_blocked(identifier) else identifier

@@ -197,7 +197,7 @@ class _Forest:
     def unite(self, edge: _Edge) -> None:
         """Both are one person's."""
         root, absorbed = self._find(edge.one), self._find(edge.other)
-        if root == absorbed:
+        if root is absorbed:
             return
         greater = max(self._names[root], self._names[absorbed])
         # What a call brings and joins at once was never a person of its own; what a table brings was one before.
@@ -222,9 +222,9 @@ class _Forest:
 
     def _find(self, node: Node) -> Node:
         parents = self._parents
-        root = node
-        while parents[root] != root:
-            root = parents[root]
-        while parents[node] != root:
-            parents[node], node = root, parents[node]
+        root = parents[node]
+        while (above := parents[root]) is not root:  # what `parents` holds are the keys themselves
+            root = above
+        while (above := parents[node]) is not root:
+            parents[node], node = root, above
         return root
