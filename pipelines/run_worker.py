@@ -54,6 +54,7 @@ def _take_little_at_once() -> None:
 
     init: Any = data_plane.SizeBasedBufferingClosableOutputStream.__init__
     init.__defaults__ = (*init.__defaults__[:2], BYTES_A_MESSAGE, *init.__defaults__[3:])
+    data_plane._DEFAULT_RECEIVE_QUEUE_MAX_ELEMENTS = 1
     # gRPC measures how much more it could hold, and then holds seconds of work.
     channel_factory.GRPCChannelFactory.DEFAULT_OPTIONS.append(("grpc.http2.bdp_probe", 0))
 

@@ -95,10 +95,13 @@ class _Evidence:
         user = email = None
         if link.email is not None:
             email = self._workspace_id, _EMAIL, link.email
-            self._see(email, email_name(link.email, timestamp))
+            known = self.names.get(email)
+            if known is None or timestamp < known.timestamp:  # an email has no other names than this one's
+                self.names[email] = email_name(link.email, timestamp)
         if link.user_id is not None:
             user = self._workspace_id, _USER_ID, link.user_id
-            self._see(user, user_name(link.user_id))
+            if user not in self.names:
+                self.names[user] = user_name(link.user_id)
             if link.previous_id is not None and link.previous_id != link.user_id:
                 previous = self._workspace_id, _USER_ID, link.previous_id
                 _keep_earliest(self._aliases, (previous, user), cause)
