@@ -46,7 +46,9 @@ _WORKER_DIED = 1
 # that it copies half a dozen times before the worker may begin.
 _BYTES_ON_THE_WAY = 2 * BYTES_A_MESSAGE
 _PARTS_OF_GROUPS = 16
-_BYTES_WORTH_SHARING = 4 * _BYTES_ON_THE_WAY
+
+# For each worker: less would all be on its way to the first that asks.
+BYTES_WORTH_SHARING = 4 * _BYTES_ON_THE_WAY
 
 _partition_list = ListBuffer.partition
 _partition_groups = GroupingBuffer.partition
@@ -156,7 +158,7 @@ class _OurWorker(GrpcWorkerHandler):
 
 def _share_list(self: Any, workers: int) -> list[Iterable[bytes]]:
     """The elements for each worker, in place of Beam's method, which deals them out beforehand."""
-    return _share(_partition_list(self, workers))
+    return share_parts(_partition_list(self, workers))
 
 
 def _share_groups(self: Any, workers: int) -> list[Iterable[bytes]]:
@@ -170,16 +172,16 @@ def _share_groups(self: Any, workers: int) -> list[Iterable[bytes]]:
             self._grouped_output = None
             parts[start % workers] += _partition_groups(self, 1)[0]
         self._grouped_output = parts
-    return _share(self._grouped_output)
+    return share_parts(self._grouped_output)
 
 
-def _share(parts: Sequence[Sequence[bytes]]) -> list[Iterable[bytes]]:
-    """What was dealt out to each worker, as what each takes from them all when it has room: one may be slower.
+def share_parts(parts: Sequence[Sequence[bytes]]) -> list[Iterable[bytes]]:
+    """What was dealt out to each worker, as what each takes from all of it when it has room: one may be slower.
 
-    What is small has room with the first that asks, so it stays dealt out.
+    Little stays dealt out: there would be room for all of it with the first that asks.
     """
     waiting = deque(chain(*parts))
-    if sum(map(len, waiting)) < _BYTES_WORTH_SHARING * len(parts):
+    if sum(map(len, waiting)) < BYTES_WORTH_SHARING * len(parts):
         return list(parts)
     return [_take(waiting) for _ in parts]
 

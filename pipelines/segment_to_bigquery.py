@@ -121,18 +121,18 @@ def write(outputs: Outputs, settings: Settings) -> None:
         if refused is not None:
             dead_letters = (dead_letters, refused.dead_letters) | "AddRefused" >> beam.Flatten()
             counts = (counts, refused.counts) | "AddRefusedCounts" >> beam.Flatten()
-    ledgers = (
-        dead_letters | "ShapeDeadLetters" >> ShapeDeadLetters(pipeline_version()),
-        counts | "CountOutcomes" >> CountOutcomes(settings.window_seconds),
-    ) | "FlattenLedgers" >> beam.Flatten()
+    letter_rows = dead_letters | "ShapeDeadLetters" >> ShapeDeadLetters(pipeline_version())
+    count_rows = counts | "CountOutcomes" >> CountOutcomes(settings.window_seconds)
     if settings.output_dataset is not None:
+        ledgers = (letter_rows, count_rows) | "FlattenLedgers" >> beam.Flatten()
         refused = ledgers | "WriteLedgers" >> WriteBigQuery(
             settings.output_dataset, LEDGER_TABLES, settings.bigquery_method
         )
         if refused is not None:
             _ = refused.dead_letters | "FailIfRefused" >> FailIfRefused()
     if settings.output_dir is not None:
-        rows = {"Facts": outputs.facts, "Identities": outputs.identities, "Ledgers": ledgers}
+        rows = {"Facts": outputs.facts, "Identities": outputs.identities}
+        rows |= {"DeadLetters": letter_rows, "Counts": count_rows}
         _ = rows | "WriteParquet" >> WriteParquet(settings.output_dir, settings.window_seconds)
         _ = outputs.identities | "WriteIdentityUpdates" >> WriteIdentityUpdates(settings.output_dir)
     if settings.identity_topic is not None:

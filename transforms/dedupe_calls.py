@@ -32,7 +32,7 @@ _Repeats: TypeAlias = Mapping[bytes, Iterable[DroppedRows]]
 """Group id -> its repeats, a shard each."""
 
 # Of so many groups of blocks the repeats are held: a runner may mix the blocks of several.
-_GROUPS_AT_HAND = 16
+GROUPS_AT_HAND = 16
 
 
 class DedupedCalls(NamedTuple):
@@ -155,7 +155,7 @@ class _DropFn(beam.DoFn):
         """Where the repeats of a block stand."""
         group_id = block_id[:GROUP_ID_BYTES]
         if group_id not in self._groups:
-            if len(self._groups) == _GROUPS_AT_HAND:
+            if len(self._groups) == GROUPS_AT_HAND:
                 self._groups.clear()
             group = self._groups[group_id] = defaultdict(set)
             for shard in repeats[group_id]:

@@ -23,7 +23,7 @@ SUPPRESSING_IN_FILES = frozenset({CallType.SUPPRESS})
 SUPPRESSING_IN_STREAMS = frozenset({CallType.SUPPRESS, CallType.DELETE})
 
 # A lookup takes two milliseconds, and what it finds is held: of this many blocks some ten thousand rows.
-_BLOCKS_A_GROUP = 64
+BLOCKS_A_GROUP = 64
 
 
 class ParsedCalls(NamedTuple):
@@ -64,7 +64,7 @@ def _number_blocks() -> Iterator[bytes]:
     """Ids for blocks. Two may say the same, and one of them is then dropped: a block's content cannot be its id."""
     while True:
         group = uuid4().bytes[:GROUP_ID_BYTES]
-        yield from (group + number.to_bytes(BLOCK_ID_BYTES - GROUP_ID_BYTES) for number in range(_BLOCKS_A_GROUP))
+        yield from (group + number.to_bytes(BLOCK_ID_BYTES - GROUP_ID_BYTES) for number in range(BLOCKS_A_GROUP))
 
 
 class _ParseCallFn(beam.DoFn):

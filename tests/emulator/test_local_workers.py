@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from benchmarks.generate_calls import generate_calls
-from pipelines.local_workers import BYTES_A_WORKER, count_workers
+from pipelines.local_workers import BYTES_A_WORKER, BYTES_WORTH_SHARING, count_workers, share_parts
 from tests.emulator.programs import line, start_program
 
 TABLES = ("activities", "identifies", "group_identifies", "aliases", "audience_memberships", "identities", "counts")
@@ -33,9 +34,32 @@ def test_a_large_input_gets_a_worker_a_core(
     assert count_workers("unknown://bucket/*") == 1
 
 
-def finish(*flags: str) -> tuple[int, str]:
+def test_each_worker_takes_what_it_has_room_for() -> None:
+    parts = [number.to_bytes(BYTES_WORTH_SHARING // 2) for number in range(5)]
+
+    slow, fast = map(iter, share_parts([parts[::2], parts[1::2]]))
+
+    first = next(slow)
+    assert sorted([first, *fast]) == parts
+    assert list(slow) == []
+
+
+def test_little_stays_dealt_out() -> None:
+    assert [list(part) for part in share_parts([[b"1", b"3"], [b"2"]])] == [[b"1", b"3"], [b"2"]]
+
+
+SHARING = """
+import sys
+from pipelines import local_workers
+from pipelines.segment_to_bigquery import run
+local_workers.BYTES_WORTH_SHARING = 0
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def finish(*flags: str, program: Sequence[str] = ("-m", "pipelines.segment_to_bigquery")) -> tuple[int, str]:
     """The exit code and stderr of a run that ends by itself."""
-    command = [sys.executable, "-m", "pipelines.segment_to_bigquery", *flags]
+    command = [sys.executable, *program, *flags]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
     return done.returncode, done.stderr
 
@@ -53,13 +77,19 @@ def test_two_workers_write_what_one_writes(tmp_path: Path) -> None:
     calls = tmp_path / "calls.jsonl"
     generate_calls(calls, 20_000, seed=7)  # 22 MB: six blocks
 
-    for name, workers in (("one", "--direct_num_workers=1"), ("two", TWO)):
-        exit_code, said = finish("--input_files", str(calls), "--output_dir", str(tmp_path / name), workers)
+    def run(name: str, workers: str, **options: Sequence[str]) -> None:
+        flags = "--input_files", str(calls), "--output_dir", str(tmp_path / name), workers
+        exit_code, said = finish(*flags, **options)
         assert exit_code == 0, said
         assert f"{20_000:,} messages" in said
 
+    run("one", "--direct_num_workers=1")
+    run("two", TWO)
+    run("sharing", TWO, program=("-c", SHARING))
+
     for table in TABLES:
         assert rows_of(tmp_path / "two", table) == rows_of(tmp_path / "one", table), table
+        assert rows_of(tmp_path / "sharing", table) == rows_of(tmp_path / "one", table), table
 
 
 BESIDE_A_THREAD = """

@@ -8,6 +8,7 @@ from apache_beam.testing.test_stream import TestStream
 
 from tests.factories import line_of
 from tests.pipeline.stories import STREAMING, arrive, read_lines, tell
+from transforms import dedupe_calls, parse_calls
 
 pytestmark = pytest.mark.usefixtures("state")
 
@@ -152,6 +153,20 @@ def test_of_copies_that_arrive_at_once_the_same_one_is_kept_in_whatever_order_th
 
     assert told.counts == reversed_told.counts == {("written", ""): len(fields), ("duplicate", ""): len(fields)}
     assert sorted(map(repr, told.table("activities"))) == sorted(map(repr, reversed_told.table("activities")))
+
+
+@pytest.mark.parametrize(("blocks_a_group", "groups_at_hand"), [(1, 1), (2, 3), (64, 16)])
+def test_in_files_a_repeat_is_found_in_whatever_block_it_stands(
+    monkeypatch: pytest.MonkeyPatch, blocks_a_group: int, groups_at_hand: int
+) -> None:
+    monkeypatch.setattr(parse_calls, "BLOCKS_A_GROUP", blocks_a_group)
+    monkeypatch.setattr(dedupe_calls, "GROUPS_AT_HAND", groups_at_hand)
+    ids = [f"m{number:02}" for number in range(50)]
+
+    told = read_lines([line_of("identify", messageId=one) for one in (*ids, *ids[::-1], *ids)], blocks=9)
+
+    assert told.ids("identifies") == ids
+    assert told.counts == {("written", ""): 50, ("duplicate", ""): 100}
 
 
 def test_a_repeat_in_files_tells_nothing_of_who_is_who() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from schemas.identities import PERSON_ID, IdentifierType, KnownIdentity, LinkBlock, Persons
+from schemas.identities import PERSON_ID, IdentifierType, KnownIdentity, Link, LinkBlock, Persons
 from schemas.identity_facts import EMAIL, Merge, Name
 from schemas.identity_rules import IdentityRules
 from schemas.rows import Row
@@ -31,7 +31,7 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
     known = [identity for prior in priors for identity in prior.known]
     graph = resolve_graph(
         workspace_id,
-        (link for block in blocks for link in block.links),
+        _tell_apart(block.links for block in blocks),
         rules,
         version,
         (person for prior in priors for person in prior.warehouse),
@@ -68,6 +68,18 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
         if refusal.node[1:] not in erased and refusal.partner[1:] not in erased
     ]
     return ResolvedLinks(persons, rows, merges)
+
+
+def _tell_apart(blocks: Iterable[Iterable[Link]]) -> Iterable[Link]:
+    """The distinct links, each at its earliest: a person's calls are in the bundles of several workers."""
+    earliest: dict[tuple[str | None, ...], Link] = {}
+    for links in blocks:
+        for link in links:
+            key = link.user_id, link.email, link.anonymous_id, link.previous_id
+            known = earliest.get(key)
+            if known is None or (link.timestamp, link.message_id) < (known.timestamp, known.message_id):
+                earliest[key] = link
+    return earliest.values()
 
 
 def _next(version: int, before: KnownIdentity | None) -> int:
