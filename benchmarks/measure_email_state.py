@@ -100,7 +100,7 @@ def read_blocks(lines: int, lines_a_block: int, seed: int, skew: Skew) -> Iterat
         parsed: list[LogLine] = []
         for payload in payloads:
             arrived_at += _MICROS_A_LINE
-            parsed += parse_email_logs(Message(payload, {}, arrived_at), arrived_at, WORKSPACE).lines
+            parsed += parse_email_logs([Message(payload, {}, arrived_at)], arrived_at, WORKSPACE).lines
         yield LogBlock(parsed)
 
 

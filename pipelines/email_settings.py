@@ -56,7 +56,8 @@ class EmailSettings:
     unique_ttl_days: int | None = None
     """None: for ever."""
     dedupe_horizon_seconds: int = HORIZON_DAYS * DAY_SECONDS
-    recipient_shards: int = 16
+    recipient_shards: int | None = None
+    """None: as many as FindRecipients finds right for files or for a stream."""
     max_log_bytes: int = MAX_LOG_BYTES
     max_rejected_percent: float = 95.0
 
@@ -91,7 +92,7 @@ class EmailSettings:
             raise UsageError(
                 f"--dedupe_horizon_seconds lies between 1 and {MAX_HORIZON_DAYS * DAY_SECONDS}, {MAX_HORIZON_DAYS} days"
             )
-        if not 1 <= self.recipient_shards <= MAX_SHARDS:
+        if self.recipient_shards is not None and not 1 <= self.recipient_shards <= MAX_SHARDS:
             raise UsageError(f"--recipient_shards lies between 1 and {MAX_SHARDS:,}")
         if self.max_log_bytes < 1:
             raise UsageError("--max_log_bytes is at least 1")
@@ -212,9 +213,8 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
     rules.add_argument(
         "--recipient_shards",
         type=int,
-        default=EmailSettings.recipient_shards,
         help="over how many keys recipients and persons are spread. Files: all lines of a shard are in memory at once. "
-        "It cannot be changed while a job is updated. Default: %(default)s",
+        "It cannot be changed while a job is updated. Default: 256 for files, 16 for Pub/Sub",
     )
     rules.add_argument(
         "--max_log_bytes",

@@ -23,11 +23,8 @@ class EmailEvent(StrEnum):
     PAGE_VIEWED = "page_viewed"
 
 
-class LogLine(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
-    """One event of one recipient, valid and with its defaults filled in. Times are microseconds since 1970 in UTC.
-
-    Order of the fields is the wire format between workers: append, never insert.
-    """
+class LineHead(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
+    """What a line begins with: enough to tell repeats and persons, and can be read without the rest."""
 
     workspace_id: str
     log_id: str
@@ -42,6 +39,14 @@ class LogLine(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     """The recipient, lower-cased and trimmed."""
     person_id: str | None = None
     """As the line gives it; FindRecipients sets today's person."""
+
+
+class LogLine(LineHead, array_like=True, omit_defaults=True, gc=False):
+    """One event of one recipient, valid and with its defaults filled in. Times are microseconds since 1970 in UTC.
+
+    Order of the fields, those of the head first, is the wire format between workers: append, never insert.
+    """
+
     user_id: str | None = None
     """The customer's id for the recipient, if the line gives one that is not blocked."""
     email_id: str | None = None
@@ -67,4 +72,11 @@ class LogBlock(msgspec.Struct, array_like=True, gc=False):
     """Some lines, and some news of who is who, that travel as one element: a shuffle costs per element."""
 
     lines: list[LogLine]
+    updates: list[IdentityUpdate] = []
+
+
+class SealedBlock(msgspec.Struct, array_like=True, gc=False):
+    """A `LogBlock` whose lines are left as they are encoded."""
+
+    lines: list[msgspec.Raw]
     updates: list[IdentityUpdate] = []

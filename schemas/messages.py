@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
 
-class Message(NamedTuple):
+
+class Message(msgspec.Struct, array_like=True, gc=False):
     """One message: a Pub/Sub message or one line of a file."""
 
     payload: bytes

@@ -94,14 +94,18 @@ class CompressedStructCoder(StructCoder):
 
     def encode(self, value: Any) -> bytes:
         """Compressed MessagePack."""
-        encoded = _ENCODER.encode(value)
-        compressed: bytes = _LZ4.compress(encoded, asbytes=True)
-        return len(encoded).to_bytes(_SIZE_BYTES) + compressed
+        return compress(_ENCODER.encode(value))
 
     def decode(self, encoded: bytes) -> Any:
         """The inverse of `encode`."""
         size = int.from_bytes(encoded[:_SIZE_BYTES])
         return super().decode(_LZ4.decompress(memoryview(encoded)[_SIZE_BYTES:], size, asbytes=True))
+
+
+def compress(encoded: bytes | bytearray) -> bytes:
+    """What CompressedStructCoder makes of MessagePack."""
+    compressed: bytes = _LZ4.compress(encoded, asbytes=True)
+    return len(encoded).to_bytes(_SIZE_BYTES) + compressed
 
 
 def register_coders() -> None:

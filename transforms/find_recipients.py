@@ -1,6 +1,7 @@
 """FindRecipients: log lines to the persons whom they are about, each line once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
@@ -11,32 +12,37 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Duration
+from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.email_histories import PersonBlock
-from schemas.email_logs import LogBlock, LogLine
+from schemas.email_logs import LogBlock, SealedBlock
 from transforms.cached_log import LogCache
 from transforms.coders import CompressedStructCoder
 from transforms.logic.find_recipients import (
     AddressBook,
-    drop_repeated_lines,
+    find_in_files,
     line_node,
-    set_persons,
+    own_person,
     settle_updates,
     update_node,
 )
-from transforms.pack_blocks import PackBlocks
+from transforms.pack_lines import LinePacks
 from transforms.several_outputs import gives_several
 
 MICROS_A_SECOND = 1_000_000
 
-# A shard may have the lines of a whole file; what travels as one element must stay small.
-LINES_A_BLOCK = 10_000
+# A worker holds all lines of a shard at once, and does best with no more than its processor's cache has room for.
+SHARDS_OF_FILES = 256
+# What running jobs were started with: each shard would find another one's memory.
+SHARDS_OF_A_STREAM = 16
 
 # The shard under which repeats travel to SplitRepeats. An output of its own would give the steps other names, and a
 # step that is renamed loses its state: a running job could not begin to tell them.
 REPEATS = -1
 
 _LOG_BLOCKS = CompressedStructCoder(LogBlock)
+_SEALED_BLOCKS = CompressedStructCoder(SealedBlock)
+_PERSON_BLOCKS = CompressedStructCoder(PersonBlock)
 
 
 class FindRecipients(beam.PTransform):
@@ -51,7 +57,7 @@ class FindRecipients(beam.PTransform):
 
     def __init__(
         self,
-        shards: int,
+        shards: int | None,
         horizon_seconds: int,
         ttl_seconds: int | None = None,
         updates: PCollection | None = None,
@@ -66,22 +72,26 @@ class FindRecipients(beam.PTransform):
         self._updates = updates
 
     def expand(self, lines: PCollection) -> PCollection:
-        """Apply it to a PCollection of `LogBlock`; gives `tuple[int, PersonBlock]`, by the person's shard."""
+        """Apply it to a PCollection of `LogBlock`; gives `tuple[int, PersonBlock]`, by the person's shard.
+
+        In bounded input the blocks are encoded, see transforms/pack_lines.py: `tuple[int, bytes]`.
+        """
         blocks = lines
         if self._updates is not None:
             blocks = (lines, self._updates) | "AddUpdates" >> beam.Flatten()
-        homes = blocks | "SendHome" >> beam.ParDo(_SendHomeFn(self._shards))
         found: PCollection
         if blocks.is_bounded:
+            shards = self._shards or SHARDS_OF_FILES
             found = (
-                homes
-                | "PackHome" >> PackBlocks(_LOG_BLOCKS)
+                blocks
+                | "PackHome" >> beam.ParDo(_PackHomeFn(shards))
                 | "GatherHome" >> beam.GroupByKey()
-                | "FindInFiles" >> beam.ParDo(_FindInFilesFn(self._shards, self._tells_repeats))
+                | "FindInFiles" >> beam.ParDo(_FindInFilesFn(shards, self._tells_repeats))
             )
         else:
-            find = _FindInStreamFn(self._shards, self._horizon_micros, self._ttl_micros, self._tells_repeats)
-            found = homes | "FindInStream" >> beam.ParDo(find)
+            shards = self._shards or SHARDS_OF_A_STREAM
+            find = _FindInStreamFn(shards, self._horizon_micros, self._ttl_micros, self._tells_repeats)
+            found = blocks | "SendHome" >> beam.ParDo(_SendHomeFn(shards)) | "FindInStream" >> beam.ParDo(find)
         return found
 
 
@@ -89,7 +99,7 @@ class SplitPersons(NamedTuple):
     """What FindRecipients found, and what it dropped."""
 
     persons: PCollection
-    """`tuple[int, PersonBlock]`, by the person's shard."""
+    """As FindRecipients gives them."""
     repeats: PCollection
     """`LogBlock`: lines that have come before."""
 
@@ -99,8 +109,9 @@ class SplitRepeats(beam.PTransform):
 
     @gives_several
     def expand(self, found: PCollection) -> SplitPersons:
-        """Apply it to a PCollection of `tuple[int, PersonBlock]`."""
-        split = found | "SplitBlock" >> beam.ParDo(_SplitBlockFn()).with_outputs("repeats", main="persons")
+        """Apply it to what FindRecipients gives."""
+        fn = _SplitPackFn() if found.is_bounded else _SplitBlockFn()
+        split = found | "SplitBlock" >> beam.ParDo(fn).with_outputs("repeats", main="persons")
         return SplitPersons(split.persons, split.repeats)
 
 
@@ -114,6 +125,16 @@ class _SplitBlockFn(beam.DoFn):
             yield element
 
 
+class _SplitPackFn(beam.DoFn):
+    def process(
+        self, element: tuple[int, bytes]
+    ) -> Iterator[tuple[int, bytes] | TaggedOutput[Literal["repeats"], LogBlock]]:
+        if element[0] == REPEATS:
+            yield TaggedOutput("repeats", _LOG_BLOCKS.decode(element[1]))
+        else:
+            yield element
+
+
 class _SendHomeFn(beam.DoFn):
     """Lines to the shard of their address, updates to that of their identifier."""
 
@@ -121,12 +142,38 @@ class _SendHomeFn(beam.DoFn):
         self._shards = shards
 
     def process(self, block: LogBlock) -> Iterator[tuple[int, LogBlock]]:
-        homes: dict[int, LogBlock] = {}
+        homes: defaultdict[int, LogBlock] = defaultdict(_empty_block)
         for line in block.lines:
-            homes.setdefault(_shard(line_node(line), self._shards), LogBlock([], [])).lines.append(line)
+            homes[_shard(line_node(line), self._shards)].lines.append(line)
         for update in block.updates:
-            homes.setdefault(_shard(update_node(update), self._shards), LogBlock([], [])).updates.append(update)
+            homes[_shard(update_node(update), self._shards)].updates.append(update)
         yield from homes.items()
+
+
+def _empty_block() -> LogBlock:
+    return LogBlock([], [])
+
+
+class _PackHomeFn(beam.DoFn):
+    """The same in a run over files: lines, with the person as far as they tell, in packs (transforms/pack_lines.py)."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def start_bundle(self) -> None:
+        self._packs = LinePacks()
+
+    def process(self, block: LogBlock) -> Iterator[tuple[int, bytes]]:
+        for line in block.lines:
+            line.person_id = own_person(line)
+            shard = _shard(line_node(line), self._shards)
+            if self._packs.add(shard, line):
+                yield self._packs.take(shard)
+        for update in block.updates:
+            yield _shard(update_node(update), self._shards), _LOG_BLOCKS.encode(LogBlock([], [update]))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield from self._packs.take_rest()
 
 
 class _FindInFilesFn(beam.DoFn):
@@ -135,21 +182,31 @@ class _FindInFilesFn(beam.DoFn):
         self._tells_repeats = tells_repeats
         self._repeats = Metrics.counter("find_recipients", "duplicates")
 
-    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, PersonBlock]]:
-        everything = LogBlock([], [])
+    def start_bundle(self) -> None:
+        self._packs = LinePacks()
+
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+        everything = SealedBlock([], [])
         for packed in group[1]:
-            block = _LOG_BLOCKS.decode(packed)
+            block = _SEALED_BLOCKS.decode(packed)
             everything.lines += block.lines
             everything.updates += block.updates
         persons, users = settle_updates(everything.updates)
-        lines, repeats = drop_repeated_lines(everything.lines)
-        set_persons(lines, persons)
-        self._repeats.inc(len(repeats))
+        for shard, known in _spread_persons(PersonBlock([], users), self._shards):
+            yield shard, _PERSON_BLOCKS.encode(known)
+        found = find_in_files(everything.lines, persons)
+        self._repeats.inc(len(found.repeats))
+        for person, line in found.lines:
+            shard = _shard(person, self._shards)
+            if self._packs.add_sealed(shard, line):
+                yield self._packs.take(shard)
         if self._tells_repeats:
-            yield from _tell_repeats(repeats)
-        yield from _spread_persons(PersonBlock([], users), self._shards)
-        for start in range(0, len(lines), LINES_A_BLOCK):
-            yield from _spread_persons(PersonBlock(lines[start : start + LINES_A_BLOCK]), self._shards)
+            for line in found.repeats:
+                if self._packs.add_sealed(REPEATS, line):
+                    yield self._packs.take(REPEATS)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield from self._packs.take_rest()
 
 
 def _rebuild_book(log: Iterable[bytes]) -> AddressBook:
@@ -201,8 +258,8 @@ class _FindInStreamFn(beam.DoFn):
             _MEMORY.put_back(token, book)
         self._repeats.inc(len(found.repeats))
         self._moved.inc(len(found.block.histories))
-        if self._tells_repeats:
-            yield from _tell_repeats(found.repeats)
+        if self._tells_repeats and found.repeats:
+            yield REPEATS, PersonBlock(found.repeats)
         yield from _spread_persons(found.block, self._shards)
 
     @on_timer(FORGET)
@@ -224,29 +281,20 @@ class _FindInStreamFn(beam.DoFn):
             forget.set(timestamp + Duration(micros=self._pause.micros // 2))
 
 
-def _tell_repeats(repeats: Sequence[LogLine]) -> Iterator[tuple[int, PersonBlock]]:
-    for start in range(0, len(repeats), LINES_A_BLOCK):
-        yield REPEATS, PersonBlock(list(repeats[start : start + LINES_A_BLOCK]))
-
-
 def _spread_persons(block: PersonBlock, shards: int) -> Iterator[tuple[int, PersonBlock]]:
     """What concerns each shard of persons."""
-    spread: dict[int, PersonBlock] = {}
+    spread: defaultdict[int, PersonBlock] = defaultdict(_no_persons)
     for line in block.lines:
-        _of_person(spread, line.workspace_id, line.person_id or "", shards).lines.append(line)
+        spread[_shard((line.workspace_id, line.person_id or ""), shards)].lines.append(line)
     for user in block.users:
-        _of_person(spread, user.workspace_id, user.person_id, shards).users.append(user)
+        spread[_shard((user.workspace_id, user.person_id), shards)].users.append(user)
     for history in block.histories:
-        _of_person(spread, history.workspace_id, history.person_id, shards).histories.append(history)
+        spread[_shard((history.workspace_id, history.person_id), shards)].histories.append(history)
     yield from spread.items()
 
 
-def _of_person(spread: dict[int, PersonBlock], workspace_id: str, person_id: str, shards: int) -> PersonBlock:
-    shard = crc32(f"{workspace_id}\n{person_id}".encode()) % shards
-    block = spread.get(shard)
-    if block is None:
-        block = spread[shard] = PersonBlock([], [], [])
-    return block
+def _no_persons() -> PersonBlock:
+    return PersonBlock([], [], [])
 
 
 def _shard(node: tuple[str, ...], shards: int) -> int:

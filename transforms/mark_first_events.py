@@ -15,7 +15,6 @@ from schemas.email_histories import PersonBlock
 from transforms.cached_log import LogCache
 from transforms.coders import CompressedStructCoder
 from transforms.logic.mark_first_events import PersonHistories
-from transforms.pack_blocks import PackBlocks
 
 MICROS_A_SECOND = 1_000_000
 
@@ -38,16 +37,11 @@ class MarkFirstEvents(beam.PTransform):
         self._ttl_micros = None if ttl_seconds is None else ttl_seconds * MICROS_A_SECOND
 
     def expand(self, blocks: PCollection) -> PCollection:
-        """Apply it to a PCollection of `tuple[int, PersonBlock]`, keyed by shard; gives `EmailCallBlock`."""
+        """Apply it to what FindRecipients gives, keyed by shard; gives `EmailCallBlock`."""
         calls: PCollection
         if blocks.is_bounded:
             fn = _MarkInFilesFn(self._implied_open_on_click)
-            calls = (
-                blocks
-                | "PackPersons" >> PackBlocks(_PERSON_BLOCKS)
-                | "GatherPersons" >> beam.GroupByKey()
-                | "MarkInFiles" >> beam.ParDo(fn)
-            )
+            calls = blocks | "GatherPersons" >> beam.GroupByKey() | "MarkInFiles" >> beam.ParDo(fn)
         else:
             calls = blocks | "MarkInStream" >> beam.ParDo(
                 _MarkInStreamFn(self._implied_open_on_click, self._ttl_micros)

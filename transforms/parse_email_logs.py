@@ -1,6 +1,6 @@
 """ParseEmailLogs: messages in, log lines or dead letters out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import apache_beam as beam
@@ -8,12 +8,15 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from schemas.email_logs import LogBlock
-from schemas.messages import MessageBlock
+from schemas.messages import Message, MessageBlock
 from schemas.rejections import DeadLetter, Reason
 from transforms.logic.bury_message import bury_message
 from transforms.logic.email_logs.parse_email_logs import parse_email_logs
 from transforms.rejection_limit import find_limit
 from transforms.several_outputs import gives_several
+
+# Lines are sent on while they are in the processor's cache: a range of a file has some ten thousand.
+MESSAGES_AT_ONCE = 500
 
 
 class ParsedEmailLogs(NamedTuple):
@@ -51,22 +54,23 @@ class _ParseEmailLogFn(beam.DoFn):
         self._limit = find_limit("ParseEmailLogs", self._max_rejected_percent)
 
     def process(self, block: MessageBlock) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
-        lines = LogBlock([], [])
+        for start in range(0, len(block.messages), MESSAGES_AT_ONCE):
+            yield from self._parse(block, block.messages[start : start + MESSAGES_AT_ONCE])
+
+    def _parse(
+        self, block: MessageBlock, messages: Sequence[Message]
+    ) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
+        parsed = parse_email_logs(messages, block.read_at, self._default_workspace_id, self._max_log_bytes)
         letters = []
         unexpected = 0
-        for message in block.messages:
-            parsed = parse_email_logs(message, block.read_at, self._default_workspace_id, self._max_log_bytes)
-            lines.lines += parsed.lines
-            for payload, verdict in parsed.rejected:
-                self._rejected[verdict.reason].inc()
-                # Providers are asked for all they have: what is of no use to us is no sign of a wrong input.
-                unexpected += verdict.reason != Reason.EVENT_NOT_REPORTED
-                letters.append(
-                    bury_message(message, block, "ParseEmailLogs", verdict, self._default_workspace_id, payload)
-                )
-        self._limit.observe(len(lines.lines) + unexpected, unexpected)
-        self._lines.inc(len(lines.lines))
-        if lines.lines:
-            yield lines
+        for payload, verdict, message in parsed.rejected:
+            self._rejected[verdict.reason].inc()
+            # Providers are asked for all they have: what is of no use to us is no sign of a wrong input.
+            unexpected += verdict.reason != Reason.EVENT_NOT_REPORTED
+            letters.append(bury_message(message, block, "ParseEmailLogs", verdict, self._default_workspace_id, payload))
+        self._limit.observe(len(parsed.lines) + unexpected, unexpected)
+        self._lines.inc(len(parsed.lines))
+        if parsed.lines:
+            yield LogBlock(parsed.lines)
         for letter in letters:
             yield TaggedOutput("dead_letters", letter)

@@ -19,8 +19,8 @@ from schemas.email_histories import PersonBlock
 from schemas.messages import Message
 from schemas.rejections import Reason
 from scripts.describe_tables import describe_tables
+from tests.unit.email_histories import find_lines
 from transforms.logic.email_logs.parse_email_logs import parse_email_logs
-from transforms.logic.find_recipients import drop_repeated_lines, set_persons
 from transforms.logic.graph_steps import GraphStep
 from transforms.logic.make_call import make_call
 from transforms.logic.mark_first_events import PersonHistories
@@ -56,10 +56,9 @@ def find_blocks(page: Path, language: str) -> list[str]:
 
 def make_calls(log: str) -> list[dict[str, Any]]:
     """What becomes of the lines of a log, as a run over files makes it."""
-    parsed = [parse_email_logs(Message(line.encode(), {}, None), 2**52, "default") for line in log.splitlines()]
+    parsed = [parse_email_logs([Message(line.encode(), {}, None)], 2**52, "default") for line in log.splitlines()]
     assert [rejected for each in parsed for rejected in each.rejected] == []
-    lines, _ = drop_repeated_lines([line for each in parsed for line in each.lines])
-    set_persons(lines, {})
+    lines, _ = find_lines((line for each in parsed for line in each.lines), {})
     calls = PersonHistories(implied_open_on_click=False).advance(PersonBlock(lines))
     return [json.loads(make_call(call).payload) for call in calls]
 

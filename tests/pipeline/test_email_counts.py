@@ -190,7 +190,7 @@ def test_the_golden_logs_and_rejects_add_up(segment: MisbehavingSegment) -> None
         for line in (GOLDEN / name).read_text(encoding="utf-8").splitlines()
     ]
     payloads = [case["payload"].encode() for case in cases if "payload" in case]
-    parsed = [parse_email_logs(Message(payload, {}, None), READ_AT, "default") for payload in payloads * 2]
+    parsed = [parse_email_logs([Message(payload, {}, None)], READ_AT, "default") for payload in payloads * 2]
     events = sum(len(each.lines) + len(each.rejected) for each in parsed)
 
     ended = endings(count_files(payloads * 2, [], replace(FILES, segment_endpoint=segment.url)))

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,10 +20,11 @@ from tests.unit.email_oracle import Said
 from tests.unit.identity_histories import Choose, choosers
 from tests.unit.identity_oracle import person_id_of
 from transforms.logic.find_recipients import (
+    Address,
     AddressBook,
-    drop_repeated_lines,
+    find_in_files,
     line_node,
-    set_persons,
+    own_person,
     settle_updates,
     update_node,
 )
@@ -192,6 +193,24 @@ def travel(block: Any) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(block), type=type(block))
 
 
+def find_lines(lines: Iterable[LogLine], persons: Mapping[Address, str]) -> tuple[list[LogLine], list[LogLine]]:
+    """What files make of the lines of some addresses: each once, with its person; and the repeats."""
+    found = find_in_files([_seal(one) for one in lines], persons)
+    kept = []
+    for person, sealed in found.lines:
+        kept.append(_unseal(sealed))
+        assert person == (kept[-1].workspace_id, kept[-1].person_id)
+    return kept, list(map(_unseal, found.repeats))
+
+
+def _seal(one: LogLine) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(msgspec.structs.replace(one, person_id=own_person(one))))
+
+
+def _unseal(sealed: msgspec.Raw) -> LogLine:
+    return msgspec.msgpack.decode(sealed, type=LogLine)
+
+
 def read_files(blocks: Sequence[Block], shards: Shards, *, implied: bool = False) -> list[Said]:
     """What bounded input makes of blocks, in whichever order they come."""
     homes: dict[int, list[LogBlock]] = {}
@@ -201,9 +220,8 @@ def read_files(blocks: Sequence[Block], shards: Shards, *, implied: bool = False
     everything: dict[int, PersonBlock] = {}
     for parts in homes.values():
         persons, users = settle_updates(news for part in parts for news in part.updates)
-        lines, _ = drop_repeated_lines([one for part in parts for one in part.lines])
+        lines, _ = find_lines((one for part in parts for one in part.lines), persons)
         found = PersonBlock(lines, users)
-        set_persons(found.lines, persons)
         for shard, spread in shards.spread(found).items():
             gathered = everything.setdefault(shard, PersonBlock([], []))
             gathered.lines += spread.lines

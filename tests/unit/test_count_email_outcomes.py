@@ -197,7 +197,7 @@ def test_every_golden_line_carries_the_connection_of_its_message() -> None:
     for case in golden("email_logs.jsonl"):
         for connection_id in ("c1", None):
             attributes = {"connection_id": connection_id or ""}
-            parsed = parse_email_logs(Message(payload_of(case), attributes, NOW), NOW, "w1")
+            parsed = parse_email_logs([Message(payload_of(case), attributes, NOW)], NOW, "w1")
             assert {one.connection_id for one in parsed.lines} == {connection_id}, case["about"]
 
 

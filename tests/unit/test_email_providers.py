@@ -83,7 +83,7 @@ ALL = list(examples())
 
 
 def parse(payload: object) -> ParsedLogs:
-    return parse_email_logs(message(json.dumps(payload).encode()), NOW, "w1")
+    return parse_email_logs([message(json.dumps(payload).encode())], NOW, "w1")
 
 
 def lines_of(example: Example) -> list[LogLine]:

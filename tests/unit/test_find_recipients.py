@@ -10,7 +10,7 @@ from msgspec.structs import asdict, replace
 from schemas.email_histories import KnownUser, MovedHistory, PersonBlock
 from schemas.email_logs import LogBlock, LogLine
 from schemas.identity_updates import IdentityUpdate
-from tests.unit.email_histories import line, travel, update
+from tests.unit.email_histories import find_lines, line, travel, update
 from tests.unit.identity_oracle import person_id_of
 from transforms.logic.email_facts import (
     Facts,
@@ -25,10 +25,8 @@ from transforms.logic.email_facts import (
 )
 from transforms.logic.find_recipients import (
     AddressBook,
-    drop_repeated_lines,
     line_node,
     own_person,
-    set_persons,
     settle_updates,
     update_node,
 )
@@ -72,9 +70,9 @@ def test_a_person_is_who_the_line_says_else_who_the_address_names() -> None:
 def test_what_updates_say_of_the_address_wins_over_the_line() -> None:
     lines = [line(person_id="P1"), line(email="b@x", person_id="P1"), line(workspace_id="w2"), line(email="c@x")]
 
-    set_persons(lines, {("w1", "a@x"): "P2", ("w1", "c@x"): "P3"})
+    found, _ = find_lines(lines, {("w1", "a@x"): "P2", ("w1", "c@x"): "P3"})
 
-    assert [one.person_id for one in lines] == ["P2", "P1", person_id_of("a@x", "w2"), "P3"]
+    assert [one.person_id for one in found] == ["P2", "P1", person_id_of("a@x", "w2"), "P3"]
 
 
 def test_nodes_tell_a_user_id_from_an_email_and_workspaces_apart() -> None:
@@ -122,16 +120,17 @@ def test_in_files_a_user_is_known_since_the_first_update(is_reversed: bool) -> N
 
 
 def test_what_two_addresses_share_an_id_of_are_two_events() -> None:
-    shared = [line("l1", email="a@x"), line("l1", email="b@x")]
+    shared = [line("l1", email="a@x", person_id="P1"), line("l1", email="b@x", person_id="P1")]
 
-    assert drop_repeated_lines(shared) == (shared, [])
+    assert find_lines(shared, {}) == (shared, [])
     assert len(find(AddressBook(), *shared).lines) == 2
 
 
 def test_of_repeated_lines_the_earliest_is_kept() -> None:
-    lines = [line("l2", at=3), line("l1", at=2), line("l2", at=1), line("l1", at=2, arrived_at=1)]
+    tellings = (("l2", 3, 9), ("l1", 2, 9), ("l2", 1, 9), ("l1", 2, 1))
+    lines = [line(log_id, at=at, arrived_at=arrived_at, person_id="P1") for log_id, at, arrived_at in tellings]
 
-    kept, repeats = drop_repeated_lines(lines)
+    kept, repeats = find_lines(lines, {})
 
     assert {(one.log_id, one.at) for one in kept} == {("l2", 1), ("l1", 2)}
     assert {one.arrived_at for one in kept if one.log_id == "l1"} == {1}
@@ -141,7 +140,7 @@ def test_of_repeated_lines_the_earliest_is_kept() -> None:
 def test_of_copies_that_say_different_things_one_is_kept_whichever_comes_first() -> None:
     copies = [line("l1", person_id=person_id, arrived_at=at) for at, person_id in enumerate((None, "P2", "P1"))]
 
-    kept = {drop_repeated_lines(order)[0][0].person_id for order in itertools.permutations(copies)}
+    kept = {find_lines(order, {})[0][0].person_id for order in itertools.permutations(copies)}
 
     assert len(kept) == 1
 
@@ -155,9 +154,9 @@ def test_of_two_updates_of_one_version_one_holds_whichever_comes_first() -> None
 
 
 def test_lines_of_two_workspaces_are_no_repeats_of_each_other() -> None:
-    lines = [line("l1"), line("l1", workspace_id="w2")]
+    lines = [line("l1", person_id="P1"), line("l1", workspace_id="w2", person_id="P1")]
 
-    assert drop_repeated_lines(lines) == (lines, [])
+    assert find_lines(lines, {}) == (lines, [])
     assert len(find(AddressBook(), *lines).lines) == 2
 
 

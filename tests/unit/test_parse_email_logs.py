@@ -135,7 +135,7 @@ PROVIDERS = ("log", "sendgrid", "mailgun", "postmark", "amazon_ses")
 
 def parse(payload: object, published_at: int | None = None, **attributes: str) -> ParsedLogs:
     encoded = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return parse_email_logs(message(encoded, published_at, attributes), NOW, "default-workspace")
+    return parse_email_logs([message(encoded, published_at, attributes)], NOW, "default-workspace")
 
 
 def line_of(payload: object, published_at: int | None = None, **attributes: str) -> LogLine:
@@ -994,7 +994,7 @@ def test_a_message_has_at_most_ten_megabytes() -> None:
 
 
 def test_the_limit_of_bytes_is_a_setting() -> None:
-    (rejected,) = parse_email_logs(message(own()), NOW, "w1", max_log_bytes=10).rejected
+    (rejected,) = parse_email_logs([message(own())], NOW, "w1", max_log_bytes=10).rejected
 
     assert rejected.verdict.reason == Reason.TOO_LARGE
 
@@ -1239,7 +1239,7 @@ def compare(name: str, actual: list[dict[str, Any]]) -> None:
 
 def parse_case(case: dict[str, Any]) -> ParsedLogs:
     payload = base64.b64decode(case["payload_base64"]) if "payload_base64" in case else case["payload"].encode()
-    return parse_email_logs(message(payload), NOW, "w1", case.get("max_log_bytes", MAX_LOG_BYTES))
+    return parse_email_logs([message(payload)], NOW, "w1", case.get("max_log_bytes", MAX_LOG_BYTES))
 
 
 def as_fields(line: LogLine) -> dict[str, Any]:

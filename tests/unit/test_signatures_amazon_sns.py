@@ -295,7 +295,7 @@ def test_an_event_forged_beside_the_signed_one_does_not_reach_the_pipeline() -> 
     forged = message | {"eventType": "Complaint", "mail": mail, "complaint": complaint}
 
     def events(body: bytes) -> list[str]:
-        return [line.event for line in parse_email_logs(Message(body, {}, NOW), NOW, "w").lines]
+        return [line.event for line in parse_email_logs([Message(body, {}, NOW)], NOW, "w").lines]
 
     assert events(json.dumps(forged).encode()) == [EmailEvent.REPORTED_AS_SPAM]  # were it published as it came
     assert events(check_ours(forged).signed_body) == [EmailEvent.OPENED]

@@ -1,13 +1,13 @@
 """Whose an email address is, and what moves along when it becomes another person's."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from schemas.email_histories import KnownUser, MovedHistory, PersonBlock
-from schemas.email_logs import EmailEvent, LogBlock, LogLine
+from schemas.email_logs import EmailEvent, LineHead, LogBlock, LogLine
 from schemas.identities import IdentifierType, Node
 from schemas.identity_updates import IdentityUpdate
 from transforms.logic.email_facts import Facts, click_fact, of_address, open_fact, repeat_fact, reward_fact
@@ -17,17 +17,23 @@ from transforms.logic.read_timestamps import read_timestamp
 Address: TypeAlias = tuple[str, str]
 """workspace_id and email."""
 
+Person: TypeAlias = tuple[str, str]
+"""workspace_id and person_id."""
+
+# An enum's member is looked up anew each time; these are asked for each line.
+_EMAIL, _USER_ID = IdentifierType.EMAIL.value, IdentifierType.USER_ID.value
+
 
 def update_node(update: IdentityUpdate) -> Node:
     """The identifier that an update is about."""
     if update.user_id is not None:
-        return update.workspace_id, IdentifierType.USER_ID.value, update.user_id
-    return update.workspace_id, IdentifierType.EMAIL.value, update.email or ""
+        return update.workspace_id, _USER_ID, update.user_id
+    return update.workspace_id, _EMAIL, update.email or ""
 
 
 def line_node(line: LogLine) -> Node:
     """The identifier by which a line's person is looked up."""
-    return line.workspace_id, IdentifierType.EMAIL.value, line.email
+    return line.workspace_id, _EMAIL, line.email
 
 
 def own_person(line: LogLine) -> str:
@@ -67,36 +73,60 @@ def _version_order(update: IdentityUpdate) -> tuple[int, str]:
     return update.version, update.person_id or ""
 
 
-def set_persons(lines: Iterable[LogLine], persons: dict[Address, str]) -> None:
-    """Set person_id of each line: what updates say of the address wins over the line, which may be older."""
-    for line in lines:
-        line.person_id = persons.get((line.workspace_id, line.email)) or own_person(line)
+class FoundInFiles(NamedTuple):
+    """Lines of files, which stay as they are encoded: MessagePack of a `LogLine`."""
+
+    lines: list[tuple[Person, msgspec.Raw]]
+    """Each once, with its person."""
+    repeats: list[msgspec.Raw]
 
 
-def drop_repeated_lines(lines: Sequence[LogLine]) -> tuple[list[LogLine], list[LogLine]]:
-    """The lines, each once, and the repeats."""
-    kept: dict[tuple[str, str, str], LogLine] = {}
-    repeats = []
-    for line in lines:
-        key = line.workspace_id, line.log_id, line.email
-        same = kept.get(key)
-        if same is None:
-            kept[key] = line
-        elif _copy_order(line) < _copy_order(same):
-            kept[key] = line
-            repeats.append(same)
-        else:
-            repeats.append(line)
-    return list(kept.values()), repeats
+def find_in_files(sealed: Sequence[msgspec.Raw], persons: Mapping[Address, str]) -> FoundInFiles:
+    """All lines of some addresses, each with `own_person` at least, to their persons; `persons`: what updates say."""
+    heads = list(map(_HEAD_DECODER.decode, sealed))
+    repeats = _find_repeats(heads, sealed)
+    lines = []
+    for row, (head, line) in enumerate(zip(heads, sealed, strict=True)):
+        if row in repeats:
+            continue
+        person_id = head.person_id or ""
+        if persons:  # what they say wins over the line, which may be older
+            person_id = persons.get((head.workspace_id, head.email), person_id)
+        if person_id != head.person_id:
+            line = _give_person(line, person_id)
+        lines.append(((head.workspace_id, person_id), line))
+    return FoundInFiles(lines, [sealed[row] for row in sorted(repeats)])
+
+
+def _give_person(sealed: msgspec.Raw, person_id: str) -> msgspec.Raw:
+    line = _LINE_DECODER.decode(sealed)
+    line.person_id = person_id
+    return msgspec.Raw(_ENCODER.encode(line))
+
+
+def _find_repeats(heads: Sequence[LineHead], sealed: Sequence[msgspec.Raw]) -> set[int]:
+    """The rows of the lines that are repeats of others."""
+    kept: dict[tuple[str, str, str], int] = {}
+    repeats = set()
+    for row, head in enumerate(heads):
+        key = head.workspace_id, head.log_id, head.email
+        same = kept.setdefault(key, row)
+        if same != row:
+            first, later = sorted((same, row), key=lambda one: _copy_order(heads[one], sealed[one]))
+            kept[key] = first
+            repeats.add(later)
+    return repeats
+
+
+def _copy_order(head: LineHead, sealed: msgspec.Raw) -> tuple[int, bytes, int]:
+    """The first copy of a line is kept. What copies of one time say may differ, and must not depend on the files."""
+    said = _LINE_DECODER.decode(sealed)
+    said.arrived_at = 0
+    return head.at, _ENCODER.encode(said), head.arrived_at
 
 
 def _happening_order(line: LogLine) -> tuple[int, str, str, int]:
     return line.at, line.log_id, line.email, line.arrived_at
-
-
-def _copy_order(line: LogLine) -> tuple[int, bytes, int]:
-    """The first copy of a line is kept. What copies of one time say may differ, and must not depend on the files."""
-    return line.at, _ENCODER.encode(msgspec.structs.replace(line, arrived_at=0)), line.arrived_at
 
 
 class FoundRecipients(NamedTuple):
@@ -142,6 +172,8 @@ class _Record(msgspec.Struct, array_like=True):
 
 
 _ENCODER = msgspec.msgpack.Encoder()
+_HEAD_DECODER = msgspec.msgpack.Decoder(LineHead)
+_LINE_DECODER = msgspec.msgpack.Decoder(LogLine)
 _DECODER = msgspec.msgpack.Decoder(_Record)
 
 

@@ -1,6 +1,7 @@
 """Which opens and clicks are a person's first, and when a person is to be identified."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 import msgspec
 
@@ -63,6 +64,7 @@ class _Record(msgspec.Struct, array_like=True):
     """As they are now."""
 
 
+_line_order = attrgetter("at", "log_id", "email")
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Record)
 
@@ -100,8 +102,12 @@ class PersonHistories:
                 self._say(user.workspace_id, former, IDENTIFIED)
         for history in block.histories:
             self._take_over(history, calls)
-        happened: list[KnownUser | LogLine] = [*block.users, *block.lines]
-        happened.sort(key=_happening_order)
+        # A user_id first that is known from the same moment on: sorting leaves in order what is equal.
+        happened: list[KnownUser | LogLine] = [
+            *sorted(block.users, key=attrgetter("at", "user_id")),
+            *sorted(block.lines, key=_line_order),
+        ]
+        happened.sort(key=attrgetter("at"))
         for news in happened:
             if isinstance(news, LogLine):
                 self._tell_line(news, calls)
@@ -271,7 +277,7 @@ class PersonHistories:
             of_person(workspace_id, person_id, fact) for fact in (*history.facts, *map(open_fact, history.awaiting))
         ]
         clicks = [self._awaiting.pop(opened) for opened in opens if opened in self._awaiting and opened in self._facts]
-        for click in sorted(clicks, key=_happening_order):  # the first of them identifies
+        for click in sorted(clicks, key=_line_order):  # the first of them identifies
             user_id = click.user_id or person.user_id
             if user_id is not None:
                 self._identify(person, user_id, click.email, click.at, calls)
@@ -286,13 +292,6 @@ class PersonHistories:
     def _touch(self, person: _Person) -> None:
         self._touched[person.workspace_id, person.person_id] = person
         self._identified.pop((person.workspace_id, person.person_id), None)
-
-
-def _happening_order(news: KnownUser | LogLine) -> tuple[int, int, str, str]:
-    """A user_id first that is known from the same moment on."""
-    if isinstance(news, LogLine):
-        return news.at, 1, news.log_id, news.email
-    return news.at, 0, news.user_id, ""
 
 
 def _of_own(line: LogLine, fact: bytes) -> bytes:

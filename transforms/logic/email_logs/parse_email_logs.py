@@ -1,11 +1,11 @@
-"""From a message's bytes to the lines of a log, and to the reasons why some of its events are none.
+"""From the bytes of messages to the lines of a log, and to the reasons why some of their events are none.
 
 Total: for any bytes, every event comes out once, as a line (as several, if it has several recipients) or rejected, and
 every line survives its coder.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,52 +42,70 @@ class RejectedLog(NamedTuple):
     payload: bytes
     """The event as it was sent, without its neighbours: what is published again after a fix."""
     verdict: Rejected
+    message: Message
+    """What it came in."""
 
 
 class ParsedLogs(NamedTuple):
-    """What a message holds."""
+    """What messages hold."""
 
     lines: list[LogLine]
     rejected: list[RejectedLog]
 
 
 def parse_email_logs(
-    message: Message, read_at: int, default_workspace_id: str, max_log_bytes: int = MAX_LOG_BYTES
+    messages: Iterable[Message], read_at: int, default_workspace_id: str, max_log_bytes: int = MAX_LOG_BYTES
 ) -> ParsedLogs:
-    """Read one message: an event, or a JSON array of events, of any provider or several.
+    """Read messages: each an event, or a JSON array of events, of any provider or several.
 
     `read_at` (microseconds since 1970) is the arrival of a line of a file. The workspace is the attribute's, else the
     line's own, else the default.
     """
     lines: list[LogLine] = []
     rejected: list[RejectedLog] = []
-    payload, attributes, published_at = message
-    stated = attributes.get("workspace_id")
-    arrived_at = read_at if published_at is None else published_at
-    connection_id = attributes.get("connection_id") or None
-    arrival = Arrival(stated or default_workspace_id, bool(stated), arrived_at, connection_id)
-    try:
-        if len(payload) > max_log_bytes:
-            raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a message may have {max_log_bytes:,}")
-        events = _split_batch(payload) if payload.lstrip(_WHITESPACE).startswith(b"[") else (payload,)
-    except Rejected as verdict:
-        return ParsedLogs(lines, [_reject(payload, verdict)])
-    for event in events:
+    of_a_file = Arrival(default_workspace_id, False, read_at)
+    for message in messages:
+        payload = message.payload
+        arrival = of_a_file
+        if message.attributes or message.published_at is not None:
+            arrival = _read_arrival(message, read_at, default_workspace_id)
         try:
-            line = _read_common_event(event, arrival)
-            if line is not None:
-                lines.append(line)
-                continue
-            for line in _read_event(event, arrival):
-                lines.append(line)
+            events = _split_message(payload, max_log_bytes)
         except Rejected as verdict:
-            rejected.append(_reject(event, verdict))
+            rejected.append(_reject(payload, verdict, message))
+            continue
+        for event in events:
+            try:
+                line = _read_common_event(event, arrival)
+                if line is not None:
+                    lines.append(line)
+                    continue
+                for line in _read_event(event, arrival):
+                    lines.append(line)
+            except Rejected as verdict:
+                rejected.append(_reject(event, verdict, message))
     return ParsedLogs(lines, rejected)
 
 
-def _reject(payload: bytes, verdict: Rejected) -> RejectedLog:
+def _read_arrival(message: Message, read_at: int, default_workspace_id: str) -> Arrival:
+    stated = message.attributes.get("workspace_id")
+    arrived_at = read_at if message.published_at is None else message.published_at
+    connection_id = message.attributes.get("connection_id") or None
+    return Arrival(stated or default_workspace_id, bool(stated), arrived_at, connection_id)
+
+
+def _split_message(payload: bytes, max_log_bytes: int) -> Sequence[bytes]:
+    """The events of a message."""
+    if len(payload) > max_log_bytes:
+        raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a message may have {max_log_bytes:,}")
+    if payload.startswith(b"{") or not payload.lstrip(_WHITESPACE).startswith(b"["):
+        return (payload,)
+    return _split_batch(payload)
+
+
+def _reject(payload: bytes, verdict: Rejected, message: Message) -> RejectedLog:
     """A verdict without its traceback, which holds all that was being read, and whose frames would hold the verdict."""
-    return RejectedLog(payload, Rejected(verdict.reason, verdict.detail))
+    return RejectedLog(payload, Rejected(verdict.reason, verdict.detail), message)
 
 
 def _read_common_event(payload: bytes, arrival: Arrival) -> LogLine | None:
@@ -100,7 +118,7 @@ def _read_common_event(payload: bytes, arrival: Arrival) -> LogLine | None:
             payload.decode()  # the decoder does not look into text that it skips
         except UnicodeDecodeError:
             raise Rejected(Reason.BAD_REQUEST, "the event is not UTF-8") from None
-    is_sendgrid = b'"sg_event_id"' in payload  # a guess: both readers look for themselves
+    is_sendgrid = b'"sg_' in payload  # a guess: both readers look for themselves
     return read_common_sendgrid_event(payload, arrival) if is_sendgrid else read_common_own_line(payload, arrival)
 
 
