@@ -10,6 +10,7 @@ from schemas.email_logs import LogLine
 
 _RECORD = struct.Struct("<16sq")
 _ENCODER = msgspec.msgpack.Encoder()
+_EMPTY = blake2b(digest_size=16)  # a copy takes two thirds of the time that a new one does
 
 
 class Facts:
@@ -96,7 +97,9 @@ def _digest_email(what: str, campaign_run_id: str | None, email_id: str | None) 
 
 
 def _digest(*parts: str | bytes | None) -> bytes:
-    return blake2b(_ENCODER.encode(parts), digest_size=16).digest()
+    hashed = _EMPTY.copy()
+    hashed.update(_ENCODER.encode(parts))
+    return hashed.digest()
 
 
 IDENTIFIED = _digest("identified")

@@ -16,6 +16,8 @@ from schemas.outgoing_calls import OutgoingCall
 
 # Namespace of the messageIds. Never change it: what was sent would be sent again under other ids.
 _NAMESPACE = bytes.fromhex("b1f6c8e25d1f5c7fa3c5f0a4d2c96e37")
+# What each begins with: to go on from a copy takes three quarters of the time.
+_NAMED = sha1(_NAMESPACE, usedforsecurity=False)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ENCODER = msgspec.json.Encoder()
@@ -110,7 +112,9 @@ def derive_message_id(call: EmailCall) -> str:
         name = kind, line.workspace_id, line.person_id, line.account_id
     else:
         name = kind, line.workspace_id, line.log_id, line.email
-    digest = sha1(_NAMESPACE + _ENCODER.encode(name), usedforsecurity=False).hexdigest()
+    hashed = _NAMED.copy()
+    hashed.update(_ENCODER.encode(name))
+    digest = hashed.hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
 
 

@@ -1,0 +1,61 @@
+"""What waits to be grouped: every line in one pack of its shard, as the coder of its block would write it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas.email_histories import PersonBlock
+from schemas.email_logs import LogBlock, LogLine, SealedBlock
+from tests.unit.email_histories import line
+from transforms.coders import CompressedStructCoder
+from transforms.pack_lines import PACK_BYTES, LinePacks
+
+LINES = [line(f"l{number}", at=number, email_link_url="https://x/ü") for number in range(5)]
+
+
+@pytest.mark.parametrize("block_type", [LogBlock, PersonBlock])
+def test_a_pack_is_read_as_a_block(block_type: type) -> None:
+    packs = LinePacks()
+    for one in LINES:
+        assert not packs.add(3, one)
+
+    assert decode(packs.take(3), block_type) == (3, block_type(LINES))
+
+
+def test_a_line_that_is_encoded_is_packed_as_it_is() -> None:
+    packs = LinePacks()
+    for one in LINES:
+        packs.add_sealed(3, msgspec.Raw(msgspec.msgpack.encode(one)))
+    packs.add(3, LINES[0])
+    _, block = decode(packs.take(3), SealedBlock)
+
+    assert [msgspec.msgpack.decode(sealed, type=LogLine) for sealed in block.lines] == [*LINES, LINES[0]]
+
+
+def test_a_pack_is_full_when_it_has_its_bytes_and_the_next_begins_with_nothing() -> None:
+    packs = LinePacks()
+    added = 1
+    while not packs.add(0, LINES[0]):
+        added += 1
+    size = len(msgspec.msgpack.encode(LINES[0]))
+
+    assert added == -(-PACK_BYTES // size)
+    assert decode(packs.take(0), LogBlock)[1].lines == [LINES[0]] * added
+    assert not packs.add(0, LINES[1])
+    assert decode(packs.take(0), LogBlock)[1].lines == [LINES[1]]
+
+
+def test_the_rest_comes_out_at_the_end_each_shard_once() -> None:
+    packs = LinePacks()
+    for number, one in enumerate(LINES):
+        packs.add(number % 2, one)
+
+    rest = dict(decode(value.value, LogBlock) for value in packs.take_rest())
+
+    assert rest == {0: LogBlock(LINES[::2]), 1: LogBlock(LINES[1::2])}
+    assert list(packs.take_rest()) == []
+
+
+def decode(pack: tuple[int, bytes], block_type: type) -> tuple[int, Any]:
+    return pack[0], CompressedStructCoder(block_type).decode(pack[1])
