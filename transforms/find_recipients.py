@@ -161,7 +161,7 @@ class _PackHomeFn(beam.DoFn):
         self._shards = shards
 
     def start_bundle(self) -> None:
-        self._packs = LinePacks()
+        self._packs = LinePacks(self._shards)
 
     def process(self, block: LogBlock) -> Iterator[tuple[int, bytes]]:
         for line in block.lines:
@@ -183,7 +183,7 @@ class _FindInFilesFn(beam.DoFn):
         self._repeats = Metrics.counter("find_recipients", "duplicates")
 
     def start_bundle(self) -> None:
-        self._packs = LinePacks()
+        self._packs = LinePacks(self._shards)
 
     def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         everything = SealedBlock([], [])

@@ -14,8 +14,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 from schemas.email_logs import LogLine
 from transforms.coders import compress
 
-# Some 300 lines: what is repeated in them compresses well, and a pack for each shard fits into memory.
+# Some 300 lines: what is repeated in them compresses well.
 PACK_BYTES = 64 * 1024
+# For all shards together: where they are many, packs are smaller.
+WAITING_BYTES = 16 * 1024 * 1024
 
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -26,7 +28,8 @@ _ONE_FIELD, _ARRAY_32 = b"\x91", b"\xdd"
 class LinePacks:
     """What waits for its pack to be full, by shard; lives as long as a bundle."""
 
-    def __init__(self) -> None:
+    def __init__(self, shards: int) -> None:
+        self._full_bytes = min(PACK_BYTES, WAITING_BYTES // shards)
         self._waiting: defaultdict[int, _Pack] = defaultdict(_Pack)
 
     def add(self, shard: int, line: LogLine) -> bool:
@@ -34,14 +37,14 @@ class LinePacks:
         pack = self._waiting[shard]
         _ENCODER.encode_into(line, pack.encoded, -1)
         pack.lines += 1
-        return len(pack.encoded) >= PACK_BYTES
+        return len(pack.encoded) >= self._full_bytes
 
     def add_sealed(self, shard: int, sealed: msgspec.Raw) -> bool:
         """The same of a line that is encoded."""
         pack = self._waiting[shard]
         pack.encoded += sealed
         pack.lines += 1
-        return len(pack.encoded) >= PACK_BYTES
+        return len(pack.encoded) >= self._full_bytes
 
     def take(self, shard: int) -> tuple[int, bytes]:
         """The pack of a shard."""

@@ -9,14 +9,14 @@ from schemas.email_histories import PersonBlock
 from schemas.email_logs import LogBlock, LogLine, SealedBlock
 from tests.unit.email_histories import line
 from transforms.coders import CompressedStructCoder
-from transforms.pack_lines import PACK_BYTES, LinePacks
+from transforms.pack_lines import PACK_BYTES, WAITING_BYTES, LinePacks
 
 LINES = [line(f"l{number}", at=number, email_link_url="https://x/ü") for number in range(5)]
 
 
 @pytest.mark.parametrize("block_type", [LogBlock, PersonBlock])
 def test_a_pack_is_read_as_a_block(block_type: type) -> None:
-    packs = LinePacks()
+    packs = LinePacks(16)
     for one in LINES:
         assert not packs.add(3, one)
 
@@ -24,7 +24,7 @@ def test_a_pack_is_read_as_a_block(block_type: type) -> None:
 
 
 def test_a_line_that_is_encoded_is_packed_as_it_is() -> None:
-    packs = LinePacks()
+    packs = LinePacks(16)
     for one in LINES:
         packs.add_sealed(3, msgspec.Raw(msgspec.msgpack.encode(one)))
     packs.add(3, LINES[0])
@@ -34,7 +34,7 @@ def test_a_line_that_is_encoded_is_packed_as_it_is() -> None:
 
 
 def test_a_pack_is_full_when_it_has_its_bytes_and_the_next_begins_with_nothing() -> None:
-    packs = LinePacks()
+    packs = LinePacks(16)
     added = 1
     while not packs.add(0, LINES[0]):
         added += 1
@@ -46,8 +46,15 @@ def test_a_pack_is_full_when_it_has_its_bytes_and_the_next_begins_with_nothing()
     assert decode(packs.take(0), LogBlock)[1].lines == [LINES[1]]
 
 
+def test_packs_of_many_shards_are_smaller() -> None:
+    packs = LinePacks(WAITING_BYTES // 200)
+    size = len(msgspec.msgpack.encode(LINES[0]))
+
+    assert [packs.add(0, LINES[0]) for _ in range(-(-200 // size))][-2:] == [False, True]
+
+
 def test_the_rest_comes_out_at_the_end_each_shard_once() -> None:
-    packs = LinePacks()
+    packs = LinePacks(16)
     for number, one in enumerate(LINES):
         packs.add(number % 2, one)
 
