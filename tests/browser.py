@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -25,13 +26,13 @@ exec "$here/chromium" "$@"
 _START_WITH_LIBRARIES = _START.replace(
     "exec", 'export LD_LIBRARY_PATH="$here/al2023/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"\nexec'
 )
-# What comes with the package names only folders of Amazon's, and /tmp.
+# What comes with the package names only folders of Amazon's, and /tmp. A cache's folder is never relative to this file.
 _FONTS = """\
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig>
   <dir prefix="relative">fonts</dir>
-  <cachedir prefix="relative">fonts-cache</cachedir>
+  <cachedir>{cache}</cachedir>
 </fontconfig>
 """
 
@@ -71,7 +72,7 @@ def _inflate_chromium(folder: Path) -> Path:
             shutil.rmtree(unready, ignore_errors=True)
             unready.mkdir()
             run_node(SDKS / "inflate_chromium.mjs", environment={"TMPDIR": str(unready)})
-            (unready / "fonts.conf").write_text(_FONTS)
+            (unready / "fonts.conf").write_text(_FONTS.format(cache=escape(str(folder / "fonts-cache"))))
             _write_start(unready / "start")
             unready.rename(folder)
     return folder / "start"
