@@ -24,9 +24,10 @@ def to_micros(moment: datetime | None) -> int | None:
     """Microseconds since 1970; a naive moment is UTC. None if there is none, or none that BigQuery can hold."""
     if moment is None:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    since = moment - _EPOCH
+    try:
+        since = moment - _EPOCH
+    except TypeError:  # it is naive; most are not
+        since = moment.replace(tzinfo=UTC) - _EPOCH
     micros = (since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
     return micros if MIN_MICROS <= micros <= MAX_MICROS else None
 
