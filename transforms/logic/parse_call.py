@@ -71,7 +71,7 @@ def parse_call(
 
     Raises `Rejected` if the payload can never become a call, however often retried.
     """
-    payload, attributes = message.payload, message.attributes
+    payload, attributes, published_at = message
     if len(payload) > max_call_bytes:
         raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a call may have {max_call_bytes:,}")
     wire, context, body = read_wire(payload)
@@ -79,7 +79,7 @@ def parse_call(
     if call_type == _SUPPRESS:  # it says nothing of anybody: what else stands in it is not read
         wire.user_id = wire.anonymous_id = None
         context = body = "{}"
-    arrived_at = read_at if message.published_at is None else message.published_at
+    arrived_at = read_at if published_at is None else published_at
     received_at = _received_at(wire, attributes.get("received_at"), arrived_at)
     original_timestamp, sent_at = to_micros(wire.original_timestamp), to_micros(wire.sent_at)
     timestamp, future_timestamp = to_micros(wire.timestamp), None
@@ -112,7 +112,7 @@ def parse_call(
         call_type,
         timestamp,
         received_at,
-        received_at if message.published_at is None else message.published_at,
+        received_at if published_at is None else published_at,
         attributes.get("connection_id") or None,
         wire.user_id,
         wire.anonymous_id,
