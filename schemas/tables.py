@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import takewhile
 from typing import Any
@@ -88,7 +88,7 @@ class Table:
     cluster_by: tuple[str, ...]
     fields: tuple[Field, ...]
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of the fields, in their order."""
         return tuple(field.name for field in self.fields)

@@ -537,6 +537,21 @@ def test_a_link_has_nothing_that_is_blocked() -> None:
     assert blocks_of(one)["w1"].links == [link("u1", "a@x")]
 
 
+@pytest.mark.parametrize("earliest", range(3))
+def test_links_that_differ_in_what_is_blocked_are_one_at_its_earliest(earliest: int) -> None:
+    visitors = ["0", None, "null"]
+    calls = [
+        call(f"m{n}", email="a@x", anonymous_id=visitor, workspace_id=workspace_id, at=0 if n == earliest else 9)
+        for workspace_id in ("w1", "w2")
+        for n, visitor in enumerate(visitors)
+    ]
+
+    blocks = blocks_of(*calls)
+
+    expected = [link("u1", "a@x", at=0, message_id=f"m{earliest}")]
+    assert [blocks["w1"].links, blocks["w2"].links] == [expected, expected]
+
+
 def test_a_delete_says_who_is_to_be_forgotten_even_if_it_links_nothing() -> None:
     visitor = call("m1", "delete", user_id=None, anonymous_id="a1")
     user = call("m2", "delete", user_id="u1", anonymous_id="shared", workspace_id="w2", at=3)

@@ -18,9 +18,9 @@ FULL: dict[str, Any] = {
     "page": {"path": "/p", "referrer": "r", "search": "?s", "title": "t", "url": "u"},
     "campaign": {"name": "n", "source": "s", "medium": "m", "term": "t", "content": "c"},
     "library": {"name": "n", "version": "v"},
-    "app": {"name": "n", "version": "v", "build": "b"},
-    "device": {"id": "i", "manufacturer": "m", "model": "o", "name": "n", "type": "t"},
-    "os": {"name": "n", "version": "v"},
+    "app": {"name": "an", "version": "av", "build": "b"},
+    "device": {"id": "i", "manufacturer": "dm", "model": "o", "name": "dn", "type": "dt"},
+    "os": {"name": "on", "version": "ov"},
     "traits": {"email": "Ann@Example.com "},
 }
 

@@ -83,7 +83,9 @@ class GatheredLinks:
     def __init__(self, rules: IdentityRules) -> None:
         self._rules = rules
         self._earliest: dict[str, dict[_Identifiers, _Seen]] = {}
-        """Workspace -> identifiers as they were sent, for most are sent again and again; blocked ones go at the end."""
+        """Workspace -> identifiers as they were sent, for most are sent again and again."""
+        self._unblocked: dict[_Identifiers, _Identifiers] = {}
+        """Those that hold a blocked one -> the same without; taken out at the end."""
         self._newest: dict[str, int] = {}
         self._erased: dict[str, list[tuple[str, str]]] = {}
 
@@ -101,7 +103,7 @@ class GatheredLinks:
             links = self._earliest.setdefault(call.workspace_id, {})
             seen = call.timestamp, call.message_id
             known = links.get(key)
-            if known is None and self._unblocked(call.user_id) is None and self._unblocked(call.email) is None:
+            if known is None and not self._learn(key):
                 continue
             if known is None or seen < known:
                 links[key] = seen
@@ -113,22 +115,32 @@ class GatheredLinks:
         """Workspace -> its links."""
         return {
             workspace_id: LinkBlock(
-                [Link(*key, *seen) for key, seen in self._unblocked_links(workspace_id).items()],
+                [Link(*key, *seen) for key, seen in self._take_out_blocked(workspace_id).items()],
                 self._newest.get(workspace_id, 0),
                 self._erased.get(workspace_id, []),
             )
             for workspace_id in self._newest.keys() | self._erased.keys()
         }
 
-    def _unblocked_links(self, workspace_id: str) -> dict[_Identifiers, _Seen]:
-        links: dict[_Identifiers, _Seen] = {}
-        unblocked = self._unblocked
-        for (user_id, email, anonymous_id, previous_id), seen in self._earliest.get(workspace_id, {}).items():
-            key = unblocked(user_id), unblocked(email), unblocked(anonymous_id), unblocked(previous_id)
-            links[key] = min(seen, links.get(key, seen))
+    def _learn(self, key: _Identifiers) -> bool:
+        """Whether identifiers that are new link anything."""
+        user_id, email, anonymous_id, previous_id = key
+        drop = self._drop_blocked
+        unblocked = drop(user_id), drop(email), drop(anonymous_id), drop(previous_id)
+        if unblocked[0] is None and unblocked[1] is None:
+            return False
+        if unblocked != key:
+            self._unblocked[key] = unblocked
+        return True
+
+    def _take_out_blocked(self, workspace_id: str) -> dict[_Identifiers, _Seen]:
+        links = self._earliest.get(workspace_id, {})
+        for key in self._unblocked.keys() & links.keys():
+            seen, unblocked = links.pop(key), self._unblocked[key]
+            links[unblocked] = min(seen, links.get(unblocked, seen))
         return links
 
-    def _unblocked(self, identifier: str | None) -> str | None:
+    def _drop_blocked(self, identifier: str | None) -> str | None:
         return None if identifier is None or self._rules.is_blocked(identifier) else identifier
 
 

@@ -3,12 +3,13 @@
 https://segment.com/docs/connections/spec/common/#context.
 """
 
-from operator import attrgetter
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from transforms.logic.decode_json import decode_object
+from transforms.logic.snake_case import snake_case
 
 
 class _Page(msgspec.Struct, frozen=True, gc=False):
@@ -55,16 +56,16 @@ class _Traits(msgspec.Struct, frozen=True, gc=False):
     email: str | None = None
 
 
-class _Context(msgspec.Struct):
+class _Context(msgspec.Struct, gc=False):
     """Only what has a column, and Engage's part. Each part that a context lacks is the empty one, shared."""
 
-    ip: str | None = None
+    library: _Library = _Library()
     userAgent: str | None = None  # noqa: N815 - the wire's own name
+    ip: str | None = None
     locale: str | None = None
     timezone: str | None = None
     page: _Page = _Page()
     campaign: _Campaign = _Campaign()
-    library: _Library = _Library()
     app: _App = _App()
     device: _Device = _Device()
     os: _Os = _Os()
@@ -83,55 +84,48 @@ class ContextColumns(msgspec.Struct, frozen=True, gc=False):
     """Whether Engage's part is there."""
 
 
-_PATHS: dict[str, str] = {
-    "context_ip": "ip",
-    "context_user_agent": "userAgent",
-    "context_locale": "locale",
-    "context_timezone": "timezone",
-    "context_page_path": "page.path",
-    "context_page_referrer": "page.referrer",
-    "context_page_search": "page.search",
-    "context_page_title": "page.title",
-    "context_page_url": "page.url",
-    "context_campaign_name": "campaign.name",
-    "context_campaign_source": "campaign.source",
-    "context_campaign_medium": "campaign.medium",
-    "context_campaign_term": "campaign.term",
-    "context_campaign_content": "campaign.content",
-    "context_library_name": "library.name",
-    "context_library_version": "library.version",
-    "context_app_name": "app.name",
-    "context_app_version": "app.version",
-    "context_app_build": "app.build",
-    "context_device_id": "device.id",
-    "context_device_manufacturer": "device.manufacturer",
-    "context_device_model": "device.model",
-    "context_device_name": "device.name",
-    "context_device_type": "device.type",
-    "context_os_name": "os.name",
-    "context_os_version": "os.version",
-    "context_traits_email": "traits.email",
+_TEXTS = ("ip", "userAgent", "locale", "timezone")
+_PARTS: dict[str, type[msgspec.Struct]] = {
+    "page": _Page,
+    "campaign": _Campaign,
+    "library": _Library,
+    "app": _App,
+    "device": _Device,
+    "os": _Os,
+    "traits": _Traits,
 }
-CONTEXT_COLUMNS = tuple(_PATHS)
+_PATHS = (*_TEXTS, *(f"{name}.{field}" for name, part in _PARTS.items() for field in part.__struct_fields__))
+
+CONTEXT_COLUMNS = tuple(f"context_{snake_case(path)}" for path in _PATHS)
 """The columns, in the order of `read_context`'s values."""
 
 _DECODER = msgspec.json.Decoder(_Context)
-_VALUES = attrgetter(*_PATHS.values())
 
 
 def read_context(context: str) -> ContextColumns:
     """The columns of `context`, a JSON object."""
     try:
-        decoded = _DECODER.decode(context)
+        read = _DECODER.decode(context)
     except msgspec.ValidationError:
         return _read_by_path(decode_object(context))
-    return ContextColumns(_VALUES(decoded), 0, bool(decoded.personas))
+    # In the order of _TEXTS and _PARTS: to look 27 paths up one by one takes twice as long.
+    values = (
+        *(read.ip, read.userAgent, read.locale, read.timezone),
+        *astuple(read.page),
+        *astuple(read.campaign),
+        *astuple(read.library),
+        *astuple(read.app),
+        *astuple(read.device),
+        *astuple(read.os),
+        *astuple(read.traits),
+    )
+    return ContextColumns(values, 0, bool(read.personas))
 
 
 def _read_by_path(context: dict[str, Any]) -> ContextColumns:
     values: list[str | None] = []
     misfits = 0
-    for path in _PATHS.values():
+    for path in _PATHS:
         value: Any = context
         for key in path.split("."):
             value = value.get(key) if isinstance(value, dict) else None

@@ -24,9 +24,10 @@ def to_micros(moment: datetime | None) -> int | None:
     """Microseconds since 1970; a naive moment is UTC. None if there is none, or none that BigQuery can hold."""
     if moment is None:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    since = moment - _EPOCH
+    try:
+        since = moment - _EPOCH
+    except TypeError:  # it is naive; most are not
+        since = moment.replace(tzinfo=UTC) - _EPOCH
     micros = (since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
     return micros if MIN_MICROS <= micros <= MAX_MICROS else None
 
@@ -37,22 +38,25 @@ def parse_moment(value: object) -> datetime | None:
     The same parser as the fast path of `parse_call` comes first, so that both agree on every digit; Python's own then
     takes what RFC 3339 lacks (a date alone, no seconds, the basic format).
     """
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return None
+    moment = _parse_iso(value)
     return moment if to_micros(moment) is not None else None
 
 
 def read_timestamp(value: object) -> int | None:
     """`parse_moment` in microseconds since 1970."""
-    moment = parse_moment(value)
-    return None if moment is None else to_micros(moment)
+    return to_micros(_parse_iso(value))
+
+
+def _parse_iso(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            return None
 
 
 def derive_timestamp(received_at: int, sent_at: int | None, original_timestamp: int | None) -> int:

@@ -35,24 +35,27 @@ _Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
 
 
 class Wire(msgspec.Struct, rename="camel", gc=False):
-    """The fields that are read, as their types demand. What does not fit is looked at again, field by field."""
+    """The fields that are read, as their types demand. What does not fit is looked at again, field by field.
 
-    type: str | None = None
+    In the order in which most come: the decoder looks for each from the one before on.
+    """
+
     message_id: _Text = None
-    user_id: _Text = None
+    type: str | None = None
     anonymous_id: _Text = None
-    previous_id: _Text = None
-    group_id: _Text = None
+    user_id: _Text = None
     event: _Text = None
-    name: _Text = None
-    category: _Text = None
-    timestamp: datetime | None = None
-    original_timestamp: datetime | None = None
-    sent_at: datetime | None = None
-    received_at: datetime | None = None
     properties: msgspec.Raw = EMPTY_OBJECT
     traits: msgspec.Raw = EMPTY_OBJECT
     context: msgspec.Raw = EMPTY_OBJECT
+    timestamp: datetime | None = None
+    sent_at: datetime | None = None
+    received_at: datetime | None = None
+    original_timestamp: datetime | None = None
+    name: _Text = None
+    category: _Text = None
+    group_id: _Text = None
+    previous_id: _Text = None
     identifier_hash: str | None = None
     erasure_id: _Text = None
 
@@ -98,7 +101,7 @@ def _read_objects(wire: Wire) -> tuple[str, str]:
 def check_nesting(payload: bytes) -> None:
     """Reject what nests too deep to be decoded anywhere."""
     # Python counts byte by byte; what it replaces it looks for in half of the time.
-    brackets = 2 * len(payload) - len(payload.replace(b"{", b"")) - len(payload.replace(b"[", b""))
+    brackets = len(payload) - len(payload.replace(b"{", b"").replace(b"[", b""))
     if brackets > MAX_NESTING and _nesting(payload) > MAX_NESTING:
         raise Rejected(Reason.BAD_REQUEST, f"nested more than {MAX_NESTING} deep")
 

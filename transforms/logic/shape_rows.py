@@ -40,6 +40,7 @@ _CALLER = ("person_id", "identifier_type", "identifier", "user_id", "anonymous_i
 _TIMES = ("timestamp", "future_timestamp", "original_timestamp", "sent_at", "received_at")
 _read_call = attrgetter(*_CALL)
 _read_caller = attrgetter(*_CALLER, *_TIMES)
+_read_activity = attrgetter("event", "name", "category", "group_id", *_CALLER, *_TIMES, "body", "context")
 
 FACT_COLUMNS = {
     "activities": (
@@ -74,8 +75,13 @@ class ShapedCall(msgspec.Struct, frozen=True):
 
 def shape_call(call: SegmentCall) -> ShapedCall:
     """The rows of a call whose caller has been resolved."""
-    table = FACT_TABLES[call.type]
-    head, caller = _read_call(call), _read_caller(call)
+    table, head = FACT_TABLES[call.type], _read_call(call)
+    if table == "activities":
+        context = read_context(call.context)
+        event = None if call.event is None else snake_case(call.event) or call.event
+        row = (*head, call.type, event, *_read_activity(call), *context.values)
+        return ShapedCall(table, row, _shape_membership(call) if context.has_personas else None, context.misfits)
+    caller = _read_caller(call)
     if table == "erasure_requests":
         return ShapedCall(table, head + caller, None, 0)
     if table == "suppressions":
@@ -84,15 +90,10 @@ def shape_call(call: SegmentCall) -> ShapedCall:
     if table == "aliases":
         return ShapedCall(table, (*head, call.previous_id, *caller, call.context), None, 0)
     context = read_context(call.context)
-    membership = _shape_membership(call) if context.has_personas else None
-    if table == "activities":
-        event = None if call.event is None else snake_case(call.event) or call.event
-        about = (call.type, event, call.event, call.name, call.category, call.group_id)
-        row = (*head, *about, *caller, call.body, call.context, *context.values)
-        return ShapedCall(table, row, membership, context.misfits)
     traits = shape_traits(decode_object(call.body), trait_columns(table))
     group_id = () if table == "identifies" else (call.group_id,)
     row = (*head, *group_id, *caller, call.body, traits.updates, *traits.values, call.context, *context.values)
+    membership = _shape_membership(call) if context.has_personas else None
     return ShapedCall(table, row, membership, context.misfits + traits.misfits)
 
 

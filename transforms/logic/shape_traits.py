@@ -101,6 +101,7 @@ def shape_traits(traits: Mapping[str, Any], columns: Mapping[str, Reader]) -> Sh
     updates, sent = [], {}
     for name, value in flat.items():
         updates.append({"name": name, "value": _encode(value).decode()})
-        if value is not None and name in columns:
-            sent[name] = columns[name](value)
+        read = columns.get(name)
+        if read is not None and value is not None:
+            sent[name] = read(value)
     return ShapedTraits(updates, tuple(map(sent.get, columns)), list(sent.values()).count(None))
