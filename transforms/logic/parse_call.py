@@ -71,7 +71,7 @@ def parse_call(
 
     Raises `Rejected` if the payload can never become a call, however often retried.
     """
-    payload, attributes, published_at = message
+    payload, attributes, published_at = message.payload, message.attributes, message.published_at
     if len(payload) > max_call_bytes:
         raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a call may have {max_call_bytes:,}")
     wire, context, body = read_wire(payload)
