@@ -14,7 +14,7 @@ from pipelines.bytes_read import SHARED
 
 _SAMPLING_MS = 10
 
-# Beam's data travels in messages of ten times as much, for each of which every copy takes memory anew.
+# Beam's data travels in messages of forty times as much, for each of which every copy takes memory anew.
 BYTES_A_MESSAGE = 256 * 1024
 
 

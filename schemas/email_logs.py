@@ -24,7 +24,10 @@ class EmailEvent(StrEnum):
 
 
 class LineHead(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
-    """What a line begins with: enough to tell repeats and persons, and can be read without the rest."""
+    """What a line begins with: enough to tell repeats and persons, and can be read without the rest.
+
+    Never add a field here: it would stand in the middle of `LogLine`, which streams remember. Append to that.
+    """
 
     workspace_id: str
     log_id: str

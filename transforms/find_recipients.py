@@ -155,7 +155,10 @@ def _empty_block() -> LogBlock:
 
 
 class _PackHomeFn(beam.DoFn):
-    """The same in a run over files: lines, with the person as far as they tell, in packs (transforms/pack_lines.py)."""
+    """As _SendHomeFn, in a run over files: lines in packs (transforms/pack_lines.py), with `own_person` at least.
+
+    It sets the person of the lines that it is given, which nobody else reads.
+    """
 
     def __init__(self, shards: int) -> None:
         self._shards = shards
@@ -169,8 +172,11 @@ class _PackHomeFn(beam.DoFn):
             shard = _shard(line_node(line), self._shards)
             if self._packs.add(shard, line):
                 yield self._packs.take(shard)
+        homes: defaultdict[int, LogBlock] = defaultdict(_empty_block)
         for update in block.updates:
-            yield _shard(update_node(update), self._shards), _LOG_BLOCKS.encode(LogBlock([], [update]))
+            homes[_shard(update_node(update), self._shards)].updates.append(update)
+        for shard, updates in homes.items():
+            yield shard, _LOG_BLOCKS.encode(updates)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from self._packs.take_rest()

@@ -16,7 +16,7 @@ from transforms.coders import compress
 
 # Some 300 lines: what is repeated in them compresses well.
 PACK_BYTES = 64 * 1024
-# For all shards together: where they are many, packs are smaller.
+# For all shards of a bundle together: where they are many, packs are smaller.
 WAITING_BYTES = 16 * 1024 * 1024
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -1,6 +1,6 @@
 """ParseEmailLogs: messages in, log lines or dead letters out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import apache_beam as beam
@@ -8,7 +8,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from schemas.email_logs import LogBlock
-from schemas.messages import Message, MessageBlock
+from schemas.messages import MessageBlock
 from schemas.rejections import DeadLetter, Reason
 from transforms.logic.bury_message import bury_message
 from transforms.logic.email_logs.parse_email_logs import parse_email_logs
@@ -54,23 +54,19 @@ class _ParseEmailLogFn(beam.DoFn):
         self._limit = find_limit("ParseEmailLogs", self._max_rejected_percent)
 
     def process(self, block: MessageBlock) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
+        read = unexpected = 0
         for start in range(0, len(block.messages), MESSAGES_AT_ONCE):
-            yield from self._parse(block, block.messages[start : start + MESSAGES_AT_ONCE])
-
-    def _parse(
-        self, block: MessageBlock, messages: Sequence[Message]
-    ) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
-        parsed = parse_email_logs(messages, block.read_at, self._default_workspace_id, self._max_log_bytes)
-        letters = []
-        unexpected = 0
-        for payload, verdict, message in parsed.rejected:
-            self._rejected[verdict.reason].inc()
-            # Providers are asked for all they have: what is of no use to us is no sign of a wrong input.
-            unexpected += verdict.reason != Reason.EVENT_NOT_REPORTED
-            letters.append(bury_message(message, block, "ParseEmailLogs", verdict, self._default_workspace_id, payload))
-        self._limit.observe(len(parsed.lines) + unexpected, unexpected)
-        self._lines.inc(len(parsed.lines))
-        if parsed.lines:
-            yield LogBlock(parsed.lines)
-        for letter in letters:
-            yield TaggedOutput("dead_letters", letter)
+            messages = block.messages[start : start + MESSAGES_AT_ONCE]
+            parsed = parse_email_logs(messages, block.read_at, self._default_workspace_id, self._max_log_bytes)
+            self._lines.inc(len(parsed.lines))
+            read += len(parsed.lines)
+            if parsed.lines:
+                yield LogBlock(parsed.lines)
+            for payload, verdict, message in parsed.rejected:
+                self._rejected[verdict.reason].inc()
+                # Providers are asked for all they have: what is of no use to us is no sign of a wrong input.
+                unexpected += verdict.reason != Reason.EVENT_NOT_REPORTED
+                letter = bury_message(message, block, "ParseEmailLogs", verdict, self._default_workspace_id, payload)
+                yield TaggedOutput("dead_letters", letter)
+        # Of the whole block, so that some bad lines at the beginning of a file stop nothing.
+        self._limit.observe(read + unexpected, unexpected)

@@ -1,7 +1,6 @@
 """What is remembered of opens and clicks: digests, each with the time when it was noted."""
 
 import struct
-from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -58,7 +57,7 @@ def repeat_fact(line: LogLine) -> bytes:
 
 def open_fact(line: LogLine) -> bytes:
     """An email of a campaign run was opened, by whomever."""
-    return _digest_email("open", line.campaign_run_id, line.email_id)
+    return _digest("open", line.campaign_run_id, line.email_id)
 
 
 def click_fact(line: LogLine) -> bytes:
@@ -68,7 +67,7 @@ def click_fact(line: LogLine) -> bytes:
 
 def reward_fact(line: LogLine) -> bytes:
     """An email of a campaign run was opened and clicked, by whomever."""
-    return _digest_email("open and click", line.campaign_run_id, line.email_id)
+    return _digest("open and click", line.campaign_run_id, line.email_id)
 
 
 def group_fact(line: LogLine) -> bytes:
@@ -89,11 +88,6 @@ def of_person(workspace_id: str, person_id: str, fact: bytes) -> bytes:
 def of_address(workspace_id: str, email: str, fact: bytes) -> bytes:
     """The fact about this address."""
     return _digest("address", workspace_id, email, fact)
-
-
-@lru_cache(4096)  # an email of a run goes to thousands
-def _digest_email(what: str, campaign_run_id: str | None, email_id: str | None) -> bytes:
-    return _digest(what, campaign_run_id, email_id)
 
 
 def _digest(*parts: str | bytes | None) -> bytes:

@@ -16,7 +16,7 @@ from schemas.outgoing_calls import OutgoingCall
 
 # Namespace of the messageIds. Never change it: what was sent would be sent again under other ids.
 _NAMESPACE = bytes.fromhex("b1f6c8e25d1f5c7fa3c5f0a4d2c96e37")
-# What each begins with: to go on from a copy takes three quarters of the time.
+# Copied for each id: to begin with the namespace anew takes a third longer.
 _NAMED = sha1(_NAMESPACE, usedforsecurity=False)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

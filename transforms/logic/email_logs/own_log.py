@@ -16,7 +16,6 @@ from transforms.logic.email_logs.read_log_fields import (
     digest_content,
     make_line,
     make_log_id,
-    read_common_recipient,
     read_event_id,
     read_event_name,
     read_flag,
@@ -26,6 +25,7 @@ from transforms.logic.email_logs.read_log_fields import (
     read_sender_fields,
 )
 from transforms.logic.email_logs.recognise_provider import Provider
+from transforms.logic.parse_call import normalise_email
 from transforms.logic.read_timestamps import to_micros
 
 _EVENTS = frozenset(EmailEvent)
@@ -72,7 +72,7 @@ def read_common_own_line(payload: bytes, arrival: Arrival) -> LogLine | None:
         return None
     if line.log_id is None or line.event not in _EVENTS:
         return None
-    email, at = read_common_recipient(line.email), to_micros(line.at)
+    email, at = normalise_email(line.email), to_micros(line.at)
     if email is None or (at is None and line.at is not None):
         return None
     return _shape_own_line(line, arrival, make_log_id(_PROVIDER, line.log_id), email, at)

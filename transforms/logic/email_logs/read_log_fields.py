@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -25,9 +24,6 @@ MIN_MILLISECONDS = 100_000_000_000
 
 # Browsers send some hundred. What only describes the reader must not make a call larger than Segment takes.
 MAX_AGENT_CHARACTERS = 1_000
-
-# Of a mailing each recipient has some ten events, and whoever reads it more than one mailing.
-REMEMBERED_RECIPIENTS = 65_536
 
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
 """A field that needs no second look; anything else is read by `read_sender_fields` and its like."""
@@ -117,14 +113,8 @@ def read_event_name(value: object, field: str) -> str:
     return value
 
 
-@lru_cache(REMEMBERED_RECIPIENTS)
-def read_common_recipient(value: str | None) -> str | None:
-    """The recipient's email, as identities are compared; None if it is none."""
-    return normalise_email(value)
-
-
 def read_recipient(value: object, field: str) -> str:
-    """The same. Raises `Rejected` if it is none."""
+    """The recipient's email, as identities are compared."""
     email = normalise_email(value)
     if email is None:
         what = "no email address" if isinstance(value, str) and value else describe(value, "missing")
@@ -202,8 +192,8 @@ def make_line(
         at,
         arrived_at,
         email,
-        person_id if person_id is None else _unless_blocked(person_id),
-        user_id if user_id is None else _unless_blocked(user_id),
+        None if person_id is None or DEFAULT_RULES.is_blocked(person_id) else person_id,
+        None if user_id is None or DEFAULT_RULES.is_blocked(user_id) else user_id,
         sender.email_id,
         sender.campaign_id,
         sender.campaign_run_id,
@@ -217,11 +207,6 @@ def make_line(
         sender.account_name,
         arrival.connection_id,
     )
-
-
-@lru_cache(REMEMBERED_RECIPIENTS)
-def _unless_blocked(identifier: str) -> str | None:
-    return None if DEFAULT_RULES.is_blocked(identifier) else identifier
 
 
 def decode_fields(payload: bytes, name: str) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from transforms.logic.email_logs.read_log_fields import (
     digest_content,
     make_line,
     make_log_id,
-    read_common_recipient,
     read_epoch_time,
     read_event_name,
     read_flag,
@@ -28,6 +27,7 @@ from transforms.logic.email_logs.read_log_fields import (
     read_sender_fields,
 )
 from transforms.logic.email_logs.recognise_provider import Provider
+from transforms.logic.parse_call import normalise_email
 
 # A bounce of the type `blocked` is one too: the recipient's server refused the email.
 EVENTS = MappingProxyType(
@@ -93,7 +93,7 @@ def read_common_sendgrid_event(payload: bytes, arrival: Arrival) -> LogLine | No
         event = _EVENT.decode(payload)
     except ValueError:  # every error of the decoder is one
         return None
-    what, seconds, email = EVENTS.get(event.event), event.timestamp, read_common_recipient(event.email)
+    what, seconds, email = EVENTS.get(event.event), event.timestamp, normalise_email(event.email)
     if event.sg_event_id is None or what is None or email is None or seconds is None:
         return None
     if not 0 <= seconds <= _MAX_SECONDS:
