@@ -14,6 +14,7 @@ from schemas.email_logs import LogBlock
 from tests.pipeline.email_stories import STREAMING, arrive, log_line, news, send, send_blocks, send_files
 from tests.unit.email_histories import Block, logs
 from tests.unit.email_oracle import EmailOracle
+from transforms import pack_lines, parse_email_logs
 from transforms.logic.mark_first_events import PersonHistories
 
 DAY = 24 * 3600
@@ -246,3 +247,23 @@ def test_the_pipeline_over_a_stream_says_what_the_oracle_says(blocks: list[Block
 
 def as_log_blocks(blocks: list[Block]) -> list[LogBlock]:
     return [LogBlock(list(block.lines), list(block.updates)) for block in blocks]
+
+
+def test_no_line_is_lost_between_packs_and_blocks_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [log_line(f"l{number % 30}", email=f"{number % 30}@x.example") for number in range(40)]
+    at_once = send_files(lines)
+
+    monkeypatch.setattr(pack_lines, "PACK_BYTES", 300)
+    monkeypatch.setattr(parse_email_logs, "MESSAGES_AT_ONCE", 2)
+    in_small_packs = send_files(lines, settings=replace(STREAMING, recipient_shards=2))
+
+    assert len(at_once.of("Email Opened")) == 30
+    assert sorted(in_small_packs.ids()) == sorted(at_once.ids())
+
+
+def test_bad_lines_at_the_beginning_of_a_large_block_stop_nothing() -> None:
+    lines = [log_line(f"l{number}", event="nonsense" if number < 1_200 else "opened") for number in range(2_000)]
+
+    sent = send_files(lines, blocks=1)
+
+    assert len(sent.of("Email Opened")) == 800

@@ -12,6 +12,7 @@ from schemas.email_logs import LogBlock, LogLine
 from schemas.identity_updates import IdentityUpdate
 from tests.unit.email_histories import find_lines, line, travel, update
 from tests.unit.identity_oracle import person_id_of
+from transforms.find_recipients import SHARDS_OF_A_STREAM
 from transforms.logic.email_facts import (
     Facts,
     click_fact,
@@ -27,6 +28,7 @@ from transforms.logic.find_recipients import (
     AddressBook,
     line_node,
     own_person,
+    remembered_person,
     settle_updates,
     update_node,
 )
@@ -143,6 +145,22 @@ def test_of_copies_that_say_different_things_one_is_kept_whichever_comes_first()
     kept = {find_lines(order, {})[0][0].person_id for order in itertools.permutations(copies)}
 
     assert len(kept) == 1
+
+
+def test_of_copies_of_one_time_what_they_say_decides_and_not_when_they_came() -> None:
+    copies = [line("l1", person_id="P1", arrived_at=1, email_id="z"), line("l1", person_id="P1", arrived_at=2)]
+
+    kept = {find_lines(order, {})[0][0].email_id for order in itertools.permutations(copies)}
+
+    assert kept == {"e"}
+
+
+def test_long_addresses_are_not_kept_in_memory() -> None:
+    before = remembered_person.cache_info().currsize
+    own_person(line(email="a" * 1000 + "@x"))
+    own_person(line(workspace_id="w" * 1000))
+
+    assert remembered_person.cache_info().currsize == before
 
 
 def test_of_two_updates_of_one_version_one_holds_whichever_comes_first() -> None:
@@ -447,3 +465,36 @@ def test_what_is_replayed_twice_keeps_its_first_time_and_is_not_new() -> None:
     assert facts.take_new() == b""
     facts.forget_before(2)
     assert len(facts) == 0
+
+
+# What running jobs have in their state
+
+
+def test_a_stream_keeps_its_shards_and_its_digests() -> None:
+    """With others it would find nothing of what it remembers."""
+    click = line("l1", "clicked", email_link_url="https://x/1", account_id="acme")
+
+    assert SHARDS_OF_A_STREAM == 16
+    facts = repeat_fact(click), open_fact(click), click_fact(click), reward_fact(click), group_fact(click)
+    assert [fact.hex() for fact in facts] == [
+        "46c24b74be79fee87c8926335c74c217",
+        "954b642ca96b6710f63505427a50c021",
+        "0201670001621cb725d2f939c866cc60",
+        "5fa2c1dd339af20663bafe906cb21b9b",
+        "2ab0907ebd0615e3f41ab04ce13dd523",
+    ]
+
+
+def test_the_fields_of_a_line_keep_their_places() -> None:
+    assert LogLine.__struct_fields__[:8] == (
+        "workspace_id",
+        "log_id",
+        "event",
+        "at",
+        "arrived_at",
+        "email",
+        "person_id",
+        "user_id",
+    )
+    assert LogLine.__struct_fields__[-1] == "connection_id"
+    assert len(LogLine.__struct_fields__) == 20

@@ -35,15 +35,21 @@ def test_a_line_that_is_encoded_is_packed_as_it_is() -> None:
 
 def test_a_pack_is_full_when_it_has_its_bytes_and_the_next_begins_with_nothing() -> None:
     packs = LinePacks(16)
-    added = 1
-    while not packs.add(0, LINES[0]):
-        added += 1
     size = len(msgspec.msgpack.encode(LINES[0]))
+    added = -(-PACK_BYTES // size)
 
-    assert added == -(-PACK_BYTES // size)
+    assert [packs.add(0, LINES[0]) for _ in range(added)] == [False] * (added - 1) + [True]
     assert decode(packs.take(0), LogBlock)[1].lines == [LINES[0]] * added
     assert not packs.add(0, LINES[1])
     assert decode(packs.take(0), LogBlock)[1].lines == [LINES[1]]
+
+
+def test_a_pack_of_encoded_lines_is_full_as_well() -> None:
+    packs = LinePacks(16)
+    sealed = msgspec.Raw(msgspec.msgpack.encode(LINES[0]))
+    added = -(-PACK_BYTES // len(bytes(sealed)))
+
+    assert [packs.add_sealed(0, sealed) for _ in range(added)] == [False] * (added - 1) + [True]
 
 
 def test_packs_of_many_shards_are_smaller() -> None:

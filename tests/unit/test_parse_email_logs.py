@@ -993,6 +993,22 @@ def test_a_message_has_at_most_ten_megabytes() -> None:
     assert reject(largest + b" ").reason == Reason.TOO_LARGE
 
 
+def test_of_several_messages_each_has_its_own_attributes_and_arrival() -> None:
+    messages = [
+        message(json.dumps(own(log_id="l1")).encode(), 7, {"workspace_id": "w2", "connection_id": "c2"}),
+        message(json.dumps(own(log_id="l2")).encode()),
+        message(b"not JSON", 9, {"workspace_id": "w3"}),
+    ]
+
+    parsed = parse_email_logs(messages, NOW, "w1")
+
+    assert [(one.workspace_id, one.connection_id, one.arrived_at) for one in parsed.lines] == [
+        ("w2", "c2", 7),
+        ("w1", None, NOW),
+    ]
+    assert [one.message for one in parsed.rejected] == [messages[2]]
+
+
 def test_the_limit_of_bytes_is_a_setting() -> None:
     (rejected,) = parse_email_logs([message(own())], NOW, "w1", max_log_bytes=10).rejected
 

@@ -44,14 +44,14 @@ def own_person(line: LogLine) -> str:
     if line.person_id:
         return line.person_id
     is_short = len(line.workspace_id) + len(line.email) <= MAX_REMEMBERED_CHARACTERS
-    return (_remembered_person if is_short else _person_of_email)(line.workspace_id, line.email)
+    return (remembered_person if is_short else _person_of_email)(line.workspace_id, line.email)
 
 
 def _person_of_email(workspace_id: str, email: str) -> str:
     return person_id_of(workspace_id, email_name(email, 0)) or ""
 
 
-_remembered_person = lru_cache(maxsize=65_536)(_person_of_email)  # an address comes again and again
+remembered_person = lru_cache(maxsize=65_536)(_person_of_email)  # an address comes again and again
 
 
 def settle_updates(updates: Iterable[IdentityUpdate]) -> tuple[dict[Address, str], list[KnownUser]]:
