@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.email_logs_to_segment import run
-from pipelines.email_settings import EmailSettings, parse_email_settings
+from pipelines.email_settings import EmailSettings, build_parser, parse_email_settings
+from transforms.find_recipients import SHARDS_OF_A_STREAM, SHARDS_OF_FILES
 
 SUBSCRIPTION = "projects/test-project/subscriptions/logs"
 TOPIC = "projects/test-project/topics/events"
@@ -142,3 +143,9 @@ def test_help_shows_every_flag_and_examples() -> None:
     assert "examples:" in ran.stdout
     assert "--identity_subscription" in ran.stdout
     assert ran.stderr == ""
+
+
+def test_the_help_says_how_many_shards_there_are() -> None:
+    said = " ".join(build_parser().format_help().split())
+
+    assert f"Default: {SHARDS_OF_FILES} for files, {SHARDS_OF_A_STREAM} for Pub/Sub" in said

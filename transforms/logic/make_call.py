@@ -5,19 +5,18 @@ https://segment.com/docs/connections/sources/catalog/cloud-apps/inflection/
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from hashlib import sha1
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 
 from schemas.email_calls import EmailCall, EmailCallKind
 from schemas.email_logs import EmailEvent
 from schemas.outgoing_calls import OutgoingCall
+from transforms.logic.name_uuid import UuidNamespace
 
 # Namespace of the messageIds. Never change it: what was sent would be sent again under other ids.
-_NAMESPACE = bytes.fromhex("b1f6c8e25d1f5c7fa3c5f0a4d2c96e37")
-# Copied for each id: to begin with the namespace anew takes a third longer.
-_NAMED = sha1(_NAMESPACE, usedforsecurity=False)
+_MESSAGE_IDS = UuidNamespace(UUID("b1f6c8e2-5d1f-5c7f-a3c5-f0a4d2c96e37"))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ENCODER = msgspec.json.Encoder()
@@ -29,9 +28,6 @@ _ONCE_AN_EMAIL = frozenset(
     {EmailCallKind.EMAIL_UNIQUE_OPENS.value, EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN.value}
 )
 _OPENED = EmailEvent.OPENED.value
-
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-"""RFC 9562: the highest two bits of this digit of a UUID are 10."""
 
 
 class _Properties(msgspec.Struct, gc=False):
@@ -112,10 +108,7 @@ def derive_message_id(call: EmailCall) -> str:
         name = kind, line.workspace_id, line.person_id, line.account_id
     else:
         name = kind, line.workspace_id, line.log_id, line.email
-    hashed = _NAMED.copy()
-    hashed.update(_ENCODER.encode(name))
-    digest = hashed.hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+    return _MESSAGE_IDS.name(_ENCODER.encode(name))
 
 
 def _fill_track(made: _Call, call: EmailCall) -> None:
