@@ -24,6 +24,8 @@ setup(
         "requests>=2.32",
         "rich>=13",
         "tenacity>=9",
+        # UUIDv5 in half of the time that uuid and hashlib take: two a log line, one a person.
+        "uuid-utils>=1",
     ],
     extras_require={
         # The local cloud. bqemulator runs on DuckDB and loads its spatial extension, which comes offline from PyPI

@@ -6,17 +6,16 @@ https://segment.com/docs/connections/sources/catalog/cloud-apps/inflection/
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import msgspec
+from uuid_utils import UUID, uuid5
 
 from schemas.email_calls import EmailCall, EmailCallKind
-from schemas.email_logs import EmailEvent
+from schemas.email_logs import EmailEvent, LogLine
 from schemas.outgoing_calls import OutgoingCall
-from transforms.logic.name_uuid import UuidNamespace
 
 # Namespace of the messageIds. Never change it: what was sent would be sent again under other ids.
-_MESSAGE_IDS = UuidNamespace(UUID("b1f6c8e2-5d1f-5c7f-a3c5-f0a4d2c96e37"))
+_MESSAGE_IDS = UUID("b1f6c8e2-5d1f-5c7f-a3c5-f0a4d2c96e37")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ENCODER = msgspec.json.Encoder()
@@ -24,8 +23,14 @@ _ENCODER = msgspec.json.Encoder()
 # An enum's member is looked up anew each time; these are asked for each call.
 _PAGE, _GROUP, _IDENTIFY = EmailCallKind.PAGE.value, EmailCallKind.GROUP.value, EmailCallKind.IDENTIFY.value
 _UNIQUE_CLICK = EmailCallKind.UNIQUE_LINK_CLICK.value
-_ONCE_AN_EMAIL = frozenset(
-    {EmailCallKind.EMAIL_UNIQUE_OPENS.value, EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN.value}
+_DERIVED = frozenset(
+    {
+        EmailCallKind.EMAIL_UNIQUE_OPENS.value,
+        EmailCallKind.UNIQUE_LINK_CLICK_PER_UNIQUE_OPEN.value,
+        _UNIQUE_CLICK,
+        _IDENTIFY,
+        _GROUP,
+    }
 )
 _OPENED = EmailEvent.OPENED.value
 
@@ -80,14 +85,8 @@ def make_call(call: EmailCall) -> OutgoingCall:
     """The call as it is sent."""
     line, kind = call.line, call.kind
     message_id = derive_message_id(call)
-    made = _Call(
-        _TYPES.get(kind, "track"),
-        message_id,
-        _EPOCH + timedelta(0, 0, call.at),  # a keyword takes half as long again
-        call.user_id,
-        line.person_id if call.user_id is None or kind == _IDENTIFY else None,
-    )
-    _FILL.get(kind, _fill_track)(made, call)
+    at = _EPOCH + timedelta(0, 0, call.at)  # a keyword takes half as long again
+    made = _MAKE.get(kind, _make_track)(call, line, message_id, at)
     return OutgoingCall(line.workspace_id, message_id, _ENCODER.encode(made), kind, line.connection_id)
 
 
@@ -98,8 +97,8 @@ def derive_message_id(call: EmailCall) -> str:
     """
     line, kind = call.line, call.kind
     name: tuple[str | None, ...]
-    if kind in _ONCE_AN_EMAIL:
-        name = kind, line.workspace_id, line.person_id, line.campaign_run_id, line.email_id
+    if kind not in _DERIVED:
+        name = kind, line.workspace_id, line.log_id, line.email
     elif kind == _UNIQUE_CLICK:
         name = kind, line.workspace_id, line.person_id, line.campaign_run_id, line.email_id, line.email_link_url
     elif kind == _IDENTIFY:
@@ -107,14 +106,13 @@ def derive_message_id(call: EmailCall) -> str:
     elif kind == _GROUP:
         name = kind, line.workspace_id, line.person_id, line.account_id
     else:
-        name = kind, line.workspace_id, line.log_id, line.email
-    return _MESSAGE_IDS.name(_ENCODER.encode(name))
+        name = kind, line.workspace_id, line.person_id, line.campaign_run_id, line.email_id
+    return str(uuid5(_MESSAGE_IDS, _ENCODER.encode(name).decode()))
 
 
-def _fill_track(made: _Call, call: EmailCall) -> None:
-    line = call.line
-    made.event = call.kind
-    made.properties = _Properties(
+def _make_track(call: EmailCall, line: LogLine, message_id: str, at: datetime) -> _Call:
+    user_id = call.user_id
+    properties = _Properties(
         line.event,
         line.email,
         line.email_id,
@@ -126,52 +124,56 @@ def _fill_track(made: _Call, call: EmailCall) -> None:
         call.is_unique_open,
         call.is_unique_click,
     )
-    made.context = context = _make_context(call)
+    context = _make_context(line, user_id)
     if line.is_machine or call.is_implied_open:
-        made.context = context = context or _Context()
+        context = context or _Context()
         is_open = line.event == _OPENED
         context.machine_open, context.bot_click = line.is_machine and is_open, line.is_machine and not is_open
         context.implied_open = call.is_implied_open
+    anonymous_id = line.person_id if user_id is None else None
+    return _Call("track", message_id, at, user_id, anonymous_id, call.kind, None, properties, None, context)
 
 
-def _fill_page(made: _Call, call: EmailCall) -> None:
+def _make_page(call: EmailCall, line: LogLine, message_id: str, at: datetime) -> _Call:
     """https://segment.com/docs/connections/spec/page/#properties."""
-    line = call.line
-    url = _split_url(line.email_link_url)
-    made.properties = url | _present(
+    user_id, url = call.user_id, _split_url(line.email_link_url)
+    properties = url | _present(
         email_id=line.email_id,
         campaign_id=line.campaign_id,
         campaign_run_id=line.campaign_run_id,
         campaign_name=line.campaign_name,
     )
-    made.context = _make_context(call)
+    context = _make_context(line, user_id)
     if url:
-        made.context = made.context or _Context()
-        made.context.page = url
+        context = context or _Context()
+        context.page = url
+    anonymous_id = line.person_id if user_id is None else None
+    return _Call("page", message_id, at, user_id, anonymous_id, properties=properties, context=context)
 
 
-def _fill_group(made: _Call, call: EmailCall) -> None:
-    made.group_id = call.line.account_id
-    made.traits = _present(name=call.line.account_name)
-    made.context = _make_context(call)
+def _make_group(call: EmailCall, line: LogLine, message_id: str, at: datetime) -> _Call:
+    user_id, traits = call.user_id, _present(name=line.account_name)
+    anonymous_id = line.person_id if user_id is None else None
+    context = _make_context(line, user_id)
+    return _Call(
+        "group", message_id, at, user_id, anonymous_id, group_id=line.account_id, traits=traits, context=context
+    )
 
 
-def _fill_identify(made: _Call, call: EmailCall) -> None:
-    made.traits = _EmailTrait(call.line.email)
+def _make_identify(call: EmailCall, line: LogLine, message_id: str, at: datetime) -> _Call:
+    return _Call("identify", message_id, at, call.user_id, line.person_id, traits=_EmailTrait(line.email))
 
 
-_FILL: dict[str, Callable[[_Call, EmailCall], None]] = {
-    _PAGE: _fill_page,
-    _GROUP: _fill_group,
-    _IDENTIFY: _fill_identify,
+_MAKE: dict[str, Callable[[EmailCall, LogLine, str, datetime], _Call]] = {
+    _PAGE: _make_page,
+    _GROUP: _make_group,
+    _IDENTIFY: _make_identify,
 }
-_TYPES = {kind: kind for kind in _FILL}
 
 
-def _make_context(call: EmailCall) -> _Context | None:
+def _make_context(line: LogLine, user_id: str | None) -> _Context | None:
     """What every call says of the one who asked; None if there is nothing to say."""
-    line = call.line
-    if call.user_id is None:
+    if user_id is None:
         return _Context(line.ip, line.user_agent, _EmailTrait(line.email))
     if line.ip is None and line.user_agent is None:
         return None
