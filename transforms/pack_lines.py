@@ -5,7 +5,7 @@ and encodes again what it groups, and bytes cost it nothing. Not for streams: th
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from apache_beam.transforms.window import GlobalWindow
@@ -32,29 +32,23 @@ class LinePacks:
         self._full_bytes = min(PACK_BYTES, WAITING_BYTES // shards)
         self._waiting: defaultdict[int, _Pack] = defaultdict(_Pack)
 
-    def add(self, shard: int, line: LogLine) -> bool:
-        """Take a line; whether the pack of the shard is full, and to be taken."""
-        pack = self._waiting[shard]
-        _ENCODER.encode_into(line, pack.encoded, -1)
-        pack.lines += 1
-        return len(pack.encoded) >= self._full_bytes
-
-    def add_sealed(self, shard: int, sealed: msgspec.Raw) -> bool:
-        """The same of a line that is encoded."""
-        pack = self._waiting[shard]
-        pack.encoded += sealed
-        pack.lines += 1
-        return len(pack.encoded) >= self._full_bytes
-
-    def take(self, shard: int) -> tuple[int, bytes]:
-        """The pack of a shard."""
-        pack = self._waiting.pop(shard)
-        return shard, compress(_ONE_FIELD + _ARRAY_32 + pack.lines.to_bytes(4) + pack.encoded)
+    def add(self, lines: Iterable[LogLine | msgspec.Raw], shards: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Take lines, encoded or not, each for its shard; give the packs that they fill."""
+        for line, shard in zip(lines, shards, strict=True):
+            pack = self._waiting[shard]
+            pack.lines += 1
+            _ENCODER.encode_into(line, pack.encoded, -1)
+            if len(pack.encoded) >= self._full_bytes:
+                yield self._take(shard)
 
     def take_rest(self) -> Iterator[WindowedValue]:
         """All other packs, at the end of a bundle."""
         for shard in list(self._waiting):
-            yield WindowedValue(self.take(shard), GlobalWindow().max_timestamp(), (GlobalWindow(),))
+            yield WindowedValue(self._take(shard), GlobalWindow().max_timestamp(), (GlobalWindow(),))
+
+    def _take(self, shard: int) -> tuple[int, bytes]:
+        pack = self._waiting.pop(shard)
+        return shard, compress(_ONE_FIELD + _ARRAY_32 + pack.lines.to_bytes(4) + pack.encoded)
 
 
 class _Pack:

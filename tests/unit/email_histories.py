@@ -196,10 +196,8 @@ def travel(block: Any) -> Any:
 def find_lines(lines: Iterable[LogLine], persons: Mapping[Address, str]) -> tuple[list[LogLine], list[LogLine]]:
     """What files make of the lines of some addresses: each once, with its person; and the repeats."""
     found = find_in_files([_seal(one) for one in lines], persons)
-    kept = []
-    for person, sealed in found.lines:
-        kept.append(_unseal(sealed))
-        assert person == (kept[-1].workspace_id, kept[-1].person_id)
+    kept = list(map(_unseal, found.lines))
+    assert found.person_ids == [one.person_id for one in kept]
     return kept, list(map(_unseal, found.repeats))
 
 

@@ -1,6 +1,6 @@
 """Whose an email address is, and what moves along when it becomes another person's."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -16,9 +16,6 @@ from transforms.logic.read_timestamps import read_timestamp
 
 Address: TypeAlias = tuple[str, str]
 """workspace_id and email."""
-
-Person: TypeAlias = tuple[str, str]
-"""workspace_id and person_id."""
 
 # What is longer is not kept in memory: an address of a sender's making may be as long as a message.
 MAX_REMEMBERED_CHARACTERS = 400
@@ -84,26 +81,25 @@ def _version_order(update: IdentityUpdate) -> tuple[int, str]:
 class FoundInFiles(NamedTuple):
     """Lines of files, which stay as they are encoded: MessagePack of a `LogLine`."""
 
-    lines: list[tuple[Person, msgspec.Raw]]
-    """Each once, with its person."""
+    lines: list[msgspec.Raw]
+    """Each once."""
+    person_ids: list[str]
+    """Of each of them."""
     repeats: list[msgspec.Raw]
 
 
 def find_in_files(sealed: Sequence[msgspec.Raw], persons: Mapping[Address, str]) -> FoundInFiles:
     """All lines of some addresses, each with `own_person` at least, to their persons; `persons`: what updates say."""
     heads = list(map(_HEAD_DECODER.decode, sealed))
-    repeats = _find_repeats(heads, sealed)
-    lines = []
-    for row, (head, line) in enumerate(zip(heads, sealed, strict=True)):
-        if row in repeats:
-            continue
-        person_id = head.person_id or ""
-        if persons:  # what they say wins over the line, which may be older
-            person_id = persons.get((head.workspace_id, head.email), person_id)
-        if person_id != head.person_id:
-            line = _give_person(line, person_id)
-        lines.append(((head.workspace_id, person_id), line))
-    return FoundInFiles(lines, [sealed[row] for row in sorted(repeats)])
+    rows = _find_first_copies(heads, sealed)
+    lines, person_ids = [sealed[row] for row in rows], [heads[row].person_id or "" for row in rows]
+    if persons:  # what they say wins over the line, which may be older
+        for place, row in enumerate(rows):
+            person_id = persons.get((heads[row].workspace_id, heads[row].email), person_ids[place])
+            if person_id != person_ids[place]:
+                lines[place], person_ids[place] = _give_person(lines[place], person_id), person_id
+    repeats = set(range(len(sealed))).difference(rows) if len(rows) < len(sealed) else ()
+    return FoundInFiles(lines, person_ids, [sealed[row] for row in sorted(repeats)])
 
 
 def _give_person(sealed: msgspec.Raw, person_id: str) -> msgspec.Raw:
@@ -112,18 +108,15 @@ def _give_person(sealed: msgspec.Raw, person_id: str) -> msgspec.Raw:
     return msgspec.Raw(_ENCODER.encode(line))
 
 
-def _find_repeats(heads: Sequence[LineHead], sealed: Sequence[msgspec.Raw]) -> set[int]:
-    """The rows of the lines that are repeats of others."""
+def _find_first_copies(heads: Sequence[LineHead], sealed: Sequence[msgspec.Raw]) -> Collection[int]:
+    """The rows of the lines that are kept: of those that repeat each other the first."""
     kept: dict[tuple[str, str, str], int] = {}
-    repeats = set()
     for row, head in enumerate(heads):
         key = head.workspace_id, head.log_id, head.email
         same = kept.setdefault(key, row)
         if same != row:
-            first, later = sorted((same, row), key=lambda one: _copy_order(heads[one], sealed[one]))
-            kept[key] = first
-            repeats.add(later)
-    return repeats
+            kept[key] = min(same, row, key=lambda one: _copy_order(heads[one], sealed[one]))
+    return kept.values()
 
 
 def _copy_order(head: LineHead, sealed: msgspec.Raw) -> tuple[int, bytes, int]:
