@@ -1,5 +1,6 @@
 """Which opens and clicks are a person's first, and when a person is to be identified."""
 
+from collections import deque
 from collections.abc import Iterable
 from operator import attrgetter
 
@@ -102,17 +103,13 @@ class PersonHistories:
                 self._say(user.workspace_id, former, IDENTIFIED)
         for history in block.histories:
             self._take_over(history, calls)
-        # A user_id first that is known from the same moment on: sorting leaves in order what is equal.
-        happened: list[KnownUser | LogLine] = [
-            *sorted(block.users, key=attrgetter("at", "user_id")),
-            *sorted(block.lines, key=_line_order),
-        ]
-        happened.sort(key=attrgetter("at"))
-        for news in happened:
-            if isinstance(news, LogLine):
-                self._tell_line(news, calls)
-            else:
-                self._learn_user(news, calls)
+        users = deque(sorted(block.users, key=attrgetter("at", "user_id")))
+        for line in sorted(block.lines, key=_line_order):
+            while users and users[0].at <= line.at:  # a user_id first that is known from the same moment on
+                self._learn_user(users.popleft(), calls)
+            self._tell_line(line, calls)
+        for user in users:
+            self._learn_user(user, calls)
         for history in block.histories:
             person = self._person(history.workspace_id, history.person_id)
             self._identify_emailed(person, history.touched_at, calls)
@@ -148,14 +145,15 @@ class PersonHistories:
         return self.take_record()
 
     def _tell_line(self, line: LogLine, calls: list[EmailCall]) -> None:
-        person = self._person(line.workspace_id, line.person_id or "")
-        if line.user_id is not None and person.user_id is None:
-            self._choose(person, line.user_id, line.at)
+        whose = line.workspace_id, line.person_id or ""
+        person = self._persons.get(whose) or self._person(*whose)
         user_id = line.user_id or person.user_id
+        if user_id is not None and person.user_id is None:
+            self._choose(person, user_id, line.at)
         if person.email is None:
             person.email = line.email
             self._touch(person)
-        if user_id is not None:
+        if user_id is not None and self._identified.get(whose) != user_id:
             self._identify(person, user_id, line.email, line.at, calls, line.connection_id)
         if line.account_id is not None and self._say(line.workspace_id, person.person_id, group_fact(line)):
             calls.append(EmailCall(_GROUP, line, user_id, line.at))

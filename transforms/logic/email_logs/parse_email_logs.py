@@ -118,7 +118,8 @@ def _read_common_event(payload: bytes, arrival: Arrival) -> LogLine | None:
             payload.decode()  # the decoder does not look into text that it skips
         except UnicodeDecodeError:
             raise Rejected(Reason.BAD_REQUEST, "the event is not UTF-8") from None
-    is_sendgrid = b'"sg_' in payload  # a guess: both readers look for themselves
+    # A guess, since both readers look for themselves. From the end, where SendGrid has them: it takes half of the time.
+    is_sendgrid = payload.rfind(b'"sg_') >= 0
     return read_common_sendgrid_event(payload, arrival) if is_sendgrid else read_common_own_line(payload, arrival)
 
 
