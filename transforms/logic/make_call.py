@@ -5,13 +5,14 @@ https://segment.com/docs/connections/sources/catalog/cloud-apps/inflection/
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
 from uuid_utils import UUID, uuid5
 
 from schemas.email_calls import EmailCall, EmailCallKind
-from schemas.email_logs import EmailEvent, LogLine
+from schemas.email_logs import EmailEvent
 from schemas.outgoing_calls import OutgoingCall
 
 # Namespace of the messageIds. Never change it: what was sent would be sent again under other ids.
@@ -81,12 +82,17 @@ class _Call(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     context: _Context | None = None
 
 
+_Head: TypeAlias = tuple[str, datetime, str | None, str | None]
+"""What every call has: message_id, timestamp, user_id and anonymous_id."""
+
+
 def make_call(call: EmailCall) -> OutgoingCall:
     """The call as it is sent."""
-    line, kind = call.line, call.kind
+    line, kind, user_id = call.line, call.kind, call.user_id
     message_id = derive_message_id(call)
     at = _EPOCH + timedelta(0, 0, call.at)  # a keyword takes half as long again
-    made = _MAKE.get(kind, _make_track)(call, line, message_id, at)
+    head = message_id, at, user_id, line.person_id if user_id is None or kind == _IDENTIFY else None
+    made = _MAKE.get(kind, _make_track)(head, call)
     return OutgoingCall(line.workspace_id, message_id, _ENCODER.encode(made), kind, line.connection_id)
 
 
@@ -110,8 +116,8 @@ def derive_message_id(call: EmailCall) -> str:
     return str(uuid5(_MESSAGE_IDS, _ENCODER.encode(name).decode()))
 
 
-def _make_track(call: EmailCall, line: LogLine, message_id: str, at: datetime) -> _Call:
-    user_id = call.user_id
+def _make_track(head: _Head, call: EmailCall) -> _Call:
+    line = call.line
     properties = _Properties(
         line.event,
         line.email,
@@ -124,56 +130,54 @@ def _make_track(call: EmailCall, line: LogLine, message_id: str, at: datetime) -
         call.is_unique_open,
         call.is_unique_click,
     )
-    context = _make_context(line, user_id)
+    context = _make_context(call)
     if line.is_machine or call.is_implied_open:
         context = context or _Context()
         is_open = line.event == _OPENED
         context.machine_open, context.bot_click = line.is_machine and is_open, line.is_machine and not is_open
         context.implied_open = call.is_implied_open
-    anonymous_id = line.person_id if user_id is None else None
+    message_id, at, user_id, anonymous_id = head  # nearly all calls are made here, and a star takes twice as long
     return _Call("track", message_id, at, user_id, anonymous_id, call.kind, None, properties, None, context)
 
 
-def _make_page(call: EmailCall, line: LogLine, message_id: str, at: datetime) -> _Call:
+def _make_page(head: _Head, call: EmailCall) -> _Call:
     """https://segment.com/docs/connections/spec/page/#properties."""
-    user_id, url = call.user_id, _split_url(line.email_link_url)
+    line = call.line
+    url = _split_url(line.email_link_url)
     properties = url | _present(
         email_id=line.email_id,
         campaign_id=line.campaign_id,
         campaign_run_id=line.campaign_run_id,
         campaign_name=line.campaign_name,
     )
-    context = _make_context(line, user_id)
+    context = _make_context(call)
     if url:
         context = context or _Context()
         context.page = url
-    anonymous_id = line.person_id if user_id is None else None
-    return _Call("page", message_id, at, user_id, anonymous_id, properties=properties, context=context)
+    return _Call("page", *head, properties=properties, context=context)
 
 
-def _make_group(call: EmailCall, line: LogLine, message_id: str, at: datetime) -> _Call:
-    user_id, traits = call.user_id, _present(name=line.account_name)
-    anonymous_id = line.person_id if user_id is None else None
-    context = _make_context(line, user_id)
-    return _Call(
-        "group", message_id, at, user_id, anonymous_id, group_id=line.account_id, traits=traits, context=context
-    )
+def _make_group(head: _Head, call: EmailCall) -> _Call:
+    line = call.line
+    traits = _present(name=line.account_name)
+    return _Call("group", *head, group_id=line.account_id, traits=traits, context=_make_context(call))
 
 
-def _make_identify(call: EmailCall, line: LogLine, message_id: str, at: datetime) -> _Call:
-    return _Call("identify", message_id, at, call.user_id, line.person_id, traits=_EmailTrait(line.email))
+def _make_identify(head: _Head, call: EmailCall) -> _Call:
+    return _Call("identify", *head, traits=_EmailTrait(call.line.email))
 
 
-_MAKE: dict[str, Callable[[EmailCall, LogLine, str, datetime], _Call]] = {
+_MAKE: dict[str, Callable[[_Head, EmailCall], _Call]] = {
     _PAGE: _make_page,
     _GROUP: _make_group,
     _IDENTIFY: _make_identify,
 }
 
 
-def _make_context(line: LogLine, user_id: str | None) -> _Context | None:
+def _make_context(call: EmailCall) -> _Context | None:
     """What every call says of the one who asked; None if there is nothing to say."""
-    if user_id is None:
+    line = call.line
+    if call.user_id is None:
         return _Context(line.ip, line.user_agent, _EmailTrait(line.email))
     if line.ip is None and line.user_agent is None:
         return None

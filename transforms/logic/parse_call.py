@@ -5,10 +5,10 @@ comes out also survives its coder.
 """
 
 import re
-import uuid
 from typing import Any
 
 import msgspec
+from uuid_utils import UUID, uuid5
 
 from schemas.calls import MAX_CALL_BYTES, CallType, SegmentCall
 from schemas.messages import Message
@@ -33,7 +33,7 @@ from transforms.logic.read_wire import (
 TRANSPORT_FIELDS = frozenset({"sentAt", "receivedAt", "writeKey", "_metadata"})
 
 # Namespace of the ids that we give to calls without one. Never change it: the ids would change with it.
-_MESSAGE_ID_NAMESPACE = uuid.UUID("6a8f0a0e-5f0c-5d7e-9c39-0f6f3f4d8c11")
+_MESSAGE_ID_NAMESPACE = UUID("6a8f0a0e-5f0c-5d7e-9c39-0f6f3f4d8c11")
 
 # A test for "is meant as an email", not for "can be delivered": the customer's own system decided that.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -194,4 +194,4 @@ def _content_id(payload: bytes) -> str:
     if content.get("originalTimestamp") is not None:
         content.pop("timestamp", None)
     canonical = msgspec.json.encode(content, order="deterministic")
-    return str(uuid.uuid5(_MESSAGE_ID_NAMESPACE, canonical.decode()))
+    return str(uuid5(_MESSAGE_ID_NAMESPACE, canonical.decode()))
