@@ -24,8 +24,8 @@ setup(
         "requests>=2.32",
         "rich>=13",
         "tenacity>=9",
-        # UUIDv5 in half of the time that uuid and hashlib take: two a log line, one a person.
-        "uuid-utils>=1",
+        # UUIDv5 in half of the time that hashlib and our own formatting took: one an email call, one a person.
+        "uuid-utils>=1.2",
     ],
     extras_require={
         # The local cloud. bqemulator runs on DuckDB and loads its spatial extension, which comes offline from PyPI

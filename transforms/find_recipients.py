@@ -168,8 +168,7 @@ class _PackHomeFn(beam.DoFn):
 
     def process(self, block: LogBlock) -> Iterator[tuple[int, bytes]]:
         for line in block.lines:
-            if not line.person_id:
-                line.person_id = own_person(line)
+            line.person_id = own_person(line)
         yield from self._packs.add(block.lines, [_shard_in_files(line.email, self._shards) for line in block.lines])
         homes: defaultdict[int, LogBlock] = defaultdict(_empty_block)
         for update in block.updates:
@@ -197,11 +196,11 @@ class _FindInFilesFn(beam.DoFn):
             everything.lines += block.lines
             everything.updates += block.updates
         persons, users = settle_updates(everything.updates)
-        known: defaultdict[int, PersonBlock] = defaultdict(_no_persons)
+        spread: defaultdict[int, PersonBlock] = defaultdict(_no_persons)
         for user in users:
-            known[_shard_in_files(user.person_id, self._shards)].users.append(user)
-        for shard, persons_known in known.items():
-            yield shard, _PERSON_BLOCKS.encode(persons_known)
+            spread[_shard_in_files(user.person_id, self._shards)].users.append(user)
+        for shard, known in spread.items():
+            yield shard, _PERSON_BLOCKS.encode(known)
         found = find_in_files(everything.lines, persons)
         self._repeats.inc(len(found.repeats))
         shards = [_shard_in_files(person_id, self._shards) for person_id in found.person_ids]

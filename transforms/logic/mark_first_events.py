@@ -145,15 +145,14 @@ class PersonHistories:
         return self.take_record()
 
     def _tell_line(self, line: LogLine, calls: list[EmailCall]) -> None:
-        whose = line.workspace_id, line.person_id or ""
-        person = self._persons.get(whose) or self._person(*whose)
+        person = self._person(line.workspace_id, line.person_id or "")
         user_id = line.user_id or person.user_id
         if user_id is not None and person.user_id is None:
             self._choose(person, user_id, line.at)
         if person.email is None:
             person.email = line.email
             self._touch(person)
-        if user_id is not None and self._identified.get(whose) != user_id:
+        if user_id is not None:
             self._identify(person, user_id, line.email, line.at, calls, line.connection_id)
         if line.account_id is not None and self._say(line.workspace_id, person.person_id, group_fact(line)):
             calls.append(EmailCall(_GROUP, line, user_id, line.at))
