@@ -27,7 +27,7 @@ from pipelines.runners import make_options
 from pipelines.settings import LOCAL_IDENTITY_SHARDS, Settings, build_parser
 from schemas.calls import CallBlock
 from schemas.outcomes import OutcomeKey
-from schemas.rejections import DeadLetter
+from schemas.rejections import LetterBlock
 from schemas.rows import TableRows, row_values
 from transforms.dedupe_calls import DedupeCalls
 from transforms.parse_calls import ParseCalls
@@ -75,8 +75,8 @@ class _HearCallsFn(beam.DoFn):
 
 
 class _HearLetterFn(beam.DoFn):
-    def process(self, letter: DeadLetter) -> Iterable[None]:
-        _facts[f"rejected {letter.reason}"] += 1
+    def process(self, block: LetterBlock) -> Iterable[None]:
+        _facts.update(f"rejected {letter.reason}" for letter in block.letters)
         return ()
 
 

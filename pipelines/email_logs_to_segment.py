@@ -62,7 +62,7 @@ class Outputs(NamedTuple):
     calls: PCollection
     """`OutgoingBlock`."""
     dead_letters: PCollection
-    """`DeadLetter`."""
+    """`LetterBlock`."""
     repeats: PCollection | None = None
     """`LogBlock`: lines that came before, if somebody counts them."""
 
@@ -75,7 +75,7 @@ class Delivered(NamedTuple):
     outcome: EmailOutcome
     """What they count as."""
     refused: PCollection | None = None
-    """`DeadLetter`."""
+    """`LetterBlock`."""
 
 
 def build(inputs: Inputs, settings: EmailSettings) -> Outputs:

@@ -46,7 +46,7 @@ class Outputs(NamedTuple):
     identities: PCollection
     """`TableRows` of who is who: `identities` and `identity_merges`."""
     dead_letters: PCollection
-    """`DeadLetter`."""
+    """`LetterBlock`."""
     counts: PCollection
     """`tuple[OutcomeKey, int]`."""
 

@@ -15,7 +15,7 @@ from pipelines.version import pipeline_version
 from pipelines.write_key import WriteKeySource
 from schemas.calls import MAX_CALL_BYTES
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
-from schemas.rejections import DeadLetter, Reason
+from schemas.rejections import DeadLetter, LetterBlock, Reason
 from transforms.logic.parse_call import peek_call
 from transforms.rejection_limit import find_limit
 from transforms.several_outputs import gives_several
@@ -23,7 +23,7 @@ from transforms.several_outputs import gives_several
 STEP = "SendCalls"
 """The step that the dead letters name."""
 
-_Answered: TypeAlias = DeadLetter | TaggedOutput[Literal["taken"], OutgoingBlock]
+_Answered: TypeAlias = LetterBlock | TaggedOutput[Literal["taken"], OutgoingBlock]
 
 
 class SendCalls(beam.PTransform):
@@ -44,7 +44,7 @@ class SendCalls(beam.PTransform):
         self._fn = _SendCallFn(endpoint, key_source, max_rejected_percent)
 
     def expand(self, calls: PCollection) -> PCollection:
-        """Apply it to a PCollection of `OutgoingBlock`; gives `DeadLetter`s, in the global window."""
+        """Apply it to a PCollection of `OutgoingBlock`; gives `LetterBlock`s, in the global window."""
         refused: PCollection = (
             calls | "WindowGlobally" >> beam.WindowInto(GlobalWindows()) | "SendCall" >> beam.ParDo(self._fn)
         )
@@ -57,7 +57,7 @@ class SentCalls(NamedTuple):
     taken: PCollection
     """`OutgoingBlock`: the calls of a request that Segment took."""
     refused: PCollection
-    """`DeadLetter`."""
+    """`LetterBlock`."""
 
 
 class SendCallsAndTell(beam.PTransform):
@@ -117,7 +117,7 @@ class _SendFn(beam.DoFn):
                 self._too_large.inc()
                 detail = f"{len(call.payload):,} bytes; a call may have {MAX_CALL_BYTES:,}"
                 self._observe([call], detail)
-                yield _bury(call, Reason.TOO_LARGE, detail)
+                yield LetterBlock([_bury(call, Reason.TOO_LARGE, detail)])
             elif full := self._packer.add(call):
                 yield from self._send(full)
 
@@ -132,7 +132,7 @@ class _SendFn(beam.DoFn):
                 yield from self._tell(sent)
             else:
                 self._refused.inc(len(sent))
-                yield from (_bury(call, Reason.REFUSED_BY_SEGMENT, refusal) for call in sent)
+                yield LetterBlock([_bury(call, Reason.REFUSED_BY_SEGMENT, refusal) for call in sent])
 
     def _tell(self, taken: Sequence[OutgoingCall]) -> Iterator[Any]:
         """What to give of calls that Segment took: nothing."""
@@ -144,7 +144,7 @@ class _SendFn(beam.DoFn):
 
 
 class _SendCallFn(_SendFn):
-    def process(self, block: OutgoingBlock, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[DeadLetter]:
+    def process(self, block: OutgoingBlock, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[LetterBlock]:
         yield from self._take(block, timestamp)
 
 

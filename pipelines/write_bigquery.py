@@ -16,7 +16,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from pipelines.usage import UsageError
 from schemas.outcomes import Outcome, OutcomeKey, outcome_key
-from schemas.rejections import DeadLetter, Reason
+from schemas.rejections import DeadLetter, LetterBlock, Reason
 from schemas.rows import Row, TableRows
 from schemas.tables import CALLS_TABLES, beam_schema, load_table
 from transforms.logic.decode_json import decode_object
@@ -59,7 +59,7 @@ class Refused(NamedTuple):
     """What BigQuery would not take."""
 
     dead_letters: PCollection
-    """`DeadLetter`: the refused rows as JSON."""
+    """`LetterBlock`: the refused rows as JSON."""
     counts: PCollection
     """`tuple[OutcomeKey, int]`: what takes their calls back from `written` and counts them as `rejected`."""
 
@@ -247,22 +247,23 @@ class FailIfRefused(beam.PTransform):
     """Nothing may be lost silently: a refused row of the books fails the bundle."""
 
     def expand(self, refused: PCollection) -> PCollection:
-        """Apply it to a PCollection of `DeadLetter`."""
+        """Apply it to a PCollection of `LetterBlock`."""
         nothing: PCollection = refused | "FailIfAny" >> beam.ParDo(_FailFn())
         return nothing
 
 
 class _FailFn(beam.DoFn):
-    def process(self, letter: DeadLetter) -> None:
+    def process(self, block: LetterBlock) -> None:
+        what = block.letters[0].detail
         raise LedgerRefusedError(
-            f"BigQuery refused a row of {letter.detail}. Is the table as scripts/create_tables makes it? Rows of days "
+            f"BigQuery refused a row of {what}. Is the table as scripts/create_tables makes it? Rows of days "
             "that are years ago need --bigquery_method FILE_LOADS."
         )
 
 
 class _BuryRefusedFn(beam.DoFn):
-    def process(self, refused: RefusedRow) -> Iterator[DeadLetter]:
-        yield bury_refused_row(refused)
+    def process(self, refused: RefusedRow) -> Iterator[LetterBlock]:
+        yield LetterBlock([bury_refused_row(refused)])
 
 
 class _CountRefusedFn(beam.DoFn):

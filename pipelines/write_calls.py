@@ -15,7 +15,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pipelines.write_dead_letters import cut_attribute
 from pipelines.write_lines import WriteLines
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
-from schemas.rejections import DeadLetter
+from schemas.rejections import DeadLetter, LetterBlock
 from transforms.logic.read_timestamps import format_timestamp
 
 CALLS_FOLDER = "segment_calls"
@@ -90,7 +90,7 @@ class WriteDeadLetters(beam.PTransform):
         self._pipeline_version = pipeline_version
 
     def expand(self, dead_letters: PCollection) -> PCollection:
-        """Apply it to a PCollection of `DeadLetter`; gives the paths of the files."""
+        """Apply it to a PCollection of `LetterBlock`; gives the paths of the files."""
         files: PCollection = (
             dead_letters
             | "EncodeLetters" >> beam.ParDo(_EncodeLetterFn(self._pipeline_version))
@@ -185,5 +185,5 @@ class _EncodeLetterFn(beam.DoFn):
     def __init__(self, pipeline_version: str) -> None:
         self._pipeline_version = pipeline_version
 
-    def process(self, letter: DeadLetter) -> Iterator[list[bytes]]:
-        yield [dead_letter_line(letter, self._pipeline_version)]
+    def process(self, block: LetterBlock) -> Iterator[list[bytes]]:
+        yield [dead_letter_line(letter, self._pipeline_version) for letter in block.letters]

@@ -6,7 +6,7 @@ import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage, WriteToPubSub
 from apache_beam.pvalue import PCollection
 
-from schemas.rejections import DeadLetter
+from schemas.rejections import DeadLetter, LetterBlock
 
 # Pub/Sub refuses more than this, and attributes whose names begin with "goog": what it sets itself arrives with them.
 # https://cloud.google.com/pubsub/quotas#resource_limits
@@ -26,7 +26,7 @@ class PublishDeadLetters(beam.PTransform):
         self._topic = topic
 
     def expand(self, dead_letters: PCollection) -> PCollection:
-        """Apply it to a PCollection of `DeadLetter`."""
+        """Apply it to a PCollection of `LetterBlock`."""
         published: PCollection = (
             dead_letters
             | "AddressLetter" >> beam.ParDo(_AddressLetterFn())
@@ -60,6 +60,6 @@ def cut_attribute(value: str) -> str:
 
 
 class _AddressLetterFn(beam.DoFn):
-    def process(self, letter: DeadLetter) -> Iterator[PubsubMessage]:
-        data, attributes = address_letter(letter)
-        yield PubsubMessage(data, attributes)
+    def process(self, block: LetterBlock) -> Iterator[PubsubMessage]:
+        for letter in block.letters:
+            yield PubsubMessage(*address_letter(letter))

@@ -44,10 +44,13 @@ class Rejected(Exception):  # noqa: N818 - a verdict on the message, not an erro
     """The message can never become rows, however often it is tried again."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
         """What is wrong, with names of fields but no values: details are read by people who may not see PII."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class DeadLetter(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -67,3 +70,9 @@ class DeadLetter(msgspec.Struct, array_like=True, omit_defaults=True):
     message_id: str | None = None
     attributes: Mapping[str, str] = {}
     source: str | None = None
+
+
+class LetterBlock(msgspec.Struct, array_like=True, gc=False):
+    """Some dead letters that travel as one element: providers are asked for all events, and half may be of no use."""
+
+    letters: list[DeadLetter]

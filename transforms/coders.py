@@ -18,7 +18,7 @@ from schemas.identity_facts import HomeBlock
 from schemas.messages import MessageBlock
 from schemas.outcomes import OutcomeKey
 from schemas.outgoing_calls import OutgoingBlock
-from schemas.rejections import DeadLetter
+from schemas.rejections import LetterBlock
 from schemas.rows import TableRows
 
 _TRAVELLERS = (
@@ -27,14 +27,13 @@ _TRAVELLERS = (
     LinkBlock,
     PriorBlock,
     Persons,
-    DeadLetter,
     TableRows,
     LogBlock,
     PersonBlock,
     EmailCallBlock,
     OutgoingBlock,
 )
-_COMPRESSED = CallBlock, CallerBlock, HomeBlock
+_COMPRESSED = CallBlock, CallerBlock, HomeBlock, LetterBlock
 _ENCODER = msgspec.msgpack.Encoder()
 _LZ4 = pa.Codec("lz4_raw")
 _SIZE_BYTES = 4
@@ -58,9 +57,7 @@ class StructCoder(beam.coders.Coder):
     def estimate_size(self, value: Any) -> int:
         """Bytes, about. Beam asks for the first elements of every output, and of a block it would encode all."""
         parts = value if isinstance(value, tuple) else (getattr(value, name) for name in value.__struct_fields__)
-        items = next((part for part in parts if isinstance(part, list)), None)
-        if items is None:
-            return len(_ENCODER.encode(value))
+        items: list[Any] = next((part for part in parts if isinstance(part, list)), [])
         return len(items) * len(_ENCODER.encode(items[0])) if items else 0
 
     def is_deterministic(self) -> bool:

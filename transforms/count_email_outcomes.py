@@ -1,6 +1,7 @@
 """What rows of `email_counts` are made of: `CountOutcomes` adds it up."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -9,7 +10,7 @@ from apache_beam.pvalue import PCollection
 from schemas.email_logs import LogBlock
 from schemas.email_outcomes import EmailOutcome, EmailOutcomeKey
 from schemas.outgoing_calls import OutgoingBlock
-from schemas.rejections import DeadLetter
+from schemas.rejections import LetterBlock
 from transforms.logic.count_email_outcomes import count_delivered, count_email_letter, count_repeats
 
 
@@ -39,7 +40,7 @@ class CountEmailLetters(beam.PTransform):
     """Dead letters of the email pipeline to counts."""
 
     def expand(self, dead_letters: PCollection) -> PCollection:
-        """Apply it to a PCollection of `DeadLetter`; gives `tuple[EmailOutcomeKey, int]`."""
+        """Apply it to a PCollection of `LetterBlock`; gives `tuple[EmailOutcomeKey, int]`."""
         counts: PCollection = dead_letters | "CountLetter" >> beam.ParDo(_CountLetterFn())
         return counts
 
@@ -58,5 +59,5 @@ class _CountLinesFn(beam.DoFn):
 
 
 class _CountLetterFn(beam.DoFn):
-    def process(self, letter: DeadLetter) -> Iterator[tuple[EmailOutcomeKey, int]]:
-        yield count_email_letter(letter), 1
+    def process(self, block: LetterBlock) -> Iterator[tuple[EmailOutcomeKey, int]]:
+        yield from Counter(map(count_email_letter, block.letters)).items()

@@ -1,5 +1,6 @@
 """CountOutcomes: rows of `counts` and `email_counts`, which add up to what came in."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -8,7 +9,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from schemas.email_outcomes import EmailOutcomeKey
 from schemas.outcomes import OutcomeKey
-from schemas.rejections import DeadLetter
+from schemas.rejections import LetterBlock
 from schemas.rows import TableRows
 from transforms.logic.count_calls import count_dead_letter
 from transforms.logic.shape_rows import shape_count
@@ -42,14 +43,14 @@ class CountDeadLetters(beam.PTransform):
     """Dead letters to counts."""
 
     def expand(self, dead_letters: PCollection) -> PCollection:
-        """Apply it to a PCollection of `DeadLetter`; gives `tuple[OutcomeKey, int]`."""
+        """Apply it to a PCollection of `LetterBlock`; gives `tuple[OutcomeKey, int]`."""
         counts: PCollection = dead_letters | "CountDeadLetter" >> beam.ParDo(_CountDeadLetterFn())
         return counts
 
 
 class _CountDeadLetterFn(beam.DoFn):
-    def process(self, letter: DeadLetter) -> Iterator[tuple[OutcomeKey, int]]:
-        yield count_dead_letter(letter), 1
+    def process(self, block: LetterBlock) -> Iterator[tuple[OutcomeKey, int]]:
+        yield from Counter(map(count_dead_letter, block.letters)).items()
 
 
 class _ShapeCountFn(beam.DoFn):

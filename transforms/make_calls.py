@@ -11,7 +11,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from schemas.calls import MAX_CALL_BYTES
 from schemas.email_calls import EmailCallBlock, EmailCallKind
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
-from schemas.rejections import DeadLetter, Reason
+from schemas.rejections import DeadLetter, LetterBlock, Reason
 from transforms.logic.make_call import make_call
 from transforms.several_outputs import gives_several
 
@@ -22,7 +22,7 @@ class MadeCalls(NamedTuple):
     calls: PCollection
     """`OutgoingBlock`."""
     dead_letters: PCollection
-    """`DeadLetter`: what is larger than Segment takes."""
+    """`LetterBlock`: what is larger than Segment takes."""
 
 
 class MakeCalls(beam.PTransform):
@@ -42,7 +42,7 @@ class _MakeCallFn(beam.DoFn):
 
     def process(
         self, block: EmailCallBlock
-    ) -> Iterator[OutgoingBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
+    ) -> Iterator[OutgoingBlock | TaggedOutput[Literal["dead_letters"], LetterBlock]]:
         made = OutgoingBlock([])
         kinds: dict[str, int] = {}
         letters = []
@@ -58,8 +58,8 @@ class _MakeCallFn(beam.DoFn):
         self._too_large.inc(len(letters))
         if made.calls:
             yield made
-        for letter in letters:
-            yield TaggedOutput("dead_letters", letter)
+        if letters:
+            yield TaggedOutput("dead_letters", LetterBlock(letters))
 
 
 def _counter_name(kind: EmailCallKind) -> str:

@@ -12,7 +12,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from schemas.calls import BLOCK_ID_BYTES, GROUP_ID_BYTES, CallBlock, CallType, SegmentCall
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 from schemas.messages import MessageBlock
-from schemas.rejections import DeadLetter, Reason, Rejected
+from schemas.rejections import DeadLetter, LetterBlock, Reason, Rejected
 from transforms.logic.bury_message import bury_message
 from transforms.logic.parse_call import parse_call
 from transforms.logic.suppress_calls import suppressed_keys
@@ -32,7 +32,7 @@ class ParsedCalls(NamedTuple):
     calls: PCollection
     """`CallBlock`: the valid calls, and what is to be suppressed."""
     dead_letters: PCollection
-    """`DeadLetter`."""
+    """`LetterBlock`."""
 
 
 class ParseCalls(beam.PTransform):
@@ -90,7 +90,7 @@ class _ParseCallFn(beam.DoFn):
         self._block_ids = _number_blocks()
         self._limit = find_limit("ParseCalls", self._max_rejected_percent)
 
-    def process(self, block: MessageBlock) -> Iterator[CallBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
+    def process(self, block: MessageBlock) -> Iterator[CallBlock | TaggedOutput[Literal["dead_letters"], LetterBlock]]:
         calls: list[SegmentCall] = []
         suppress: list[bytes] = []
         letters: list[DeadLetter] = []
@@ -112,5 +112,5 @@ class _ParseCallFn(beam.DoFn):
         self._parsed.inc(len(calls))
         if calls:
             yield CallBlock(calls, suppress, next(self._block_ids))
-        for letter in letters:
-            yield TaggedOutput("dead_letters", letter)
+        if letters:
+            yield TaggedOutput("dead_letters", LetterBlock(letters))

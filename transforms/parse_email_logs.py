@@ -9,7 +9,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 
 from schemas.email_logs import LogBlock
 from schemas.messages import MessageBlock
-from schemas.rejections import DeadLetter, Reason
+from schemas.rejections import LetterBlock, Reason
 from transforms.logic.bury_message import bury_message
 from transforms.logic.email_logs.parse_email_logs import parse_email_logs
 from transforms.rejection_limit import find_limit
@@ -25,7 +25,7 @@ class ParsedEmailLogs(NamedTuple):
     lines: PCollection
     """`LogBlock`."""
     dead_letters: PCollection
-    """`DeadLetter`: of a batch only the events that were rejected."""
+    """`LetterBlock`: of a batch only the events that were rejected."""
 
 
 class ParseEmailLogs(beam.PTransform):
@@ -53,8 +53,9 @@ class _ParseEmailLogFn(beam.DoFn):
     def setup(self) -> None:
         self._limit = find_limit("ParseEmailLogs", self._max_rejected_percent)
 
-    def process(self, block: MessageBlock) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
+    def process(self, block: MessageBlock) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], LetterBlock]]:
         read = unexpected = 0
+        letters = []
         for start in range(0, len(block.messages), MESSAGES_AT_ONCE):
             messages = block.messages[start : start + MESSAGES_AT_ONCE]
             parsed = parse_email_logs(messages, block.read_at, self._default_workspace_id, self._max_log_bytes)
@@ -66,7 +67,10 @@ class _ParseEmailLogFn(beam.DoFn):
                 self._rejected[verdict.reason].inc()
                 # Providers are asked for all they have: what is of no use to us is no sign of a wrong input.
                 unexpected += verdict.reason != Reason.EVENT_NOT_REPORTED
-                letter = bury_message(message, block, "ParseEmailLogs", verdict, self._default_workspace_id, payload)
-                yield TaggedOutput("dead_letters", letter)
+                letters.append(
+                    bury_message(message, block, "ParseEmailLogs", verdict, self._default_workspace_id, payload)
+                )
+        if letters:
+            yield TaggedOutput("dead_letters", LetterBlock(letters))
         # Of the whole block, so that some bad lines at the beginning of a file stop nothing.
         self._limit.observe(read + unexpected, unexpected)

@@ -9,7 +9,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 
 from schemas.email_logs import LogBlock
 from schemas.messages import MessageBlock
-from schemas.rejections import DeadLetter, Reason, Rejected
+from schemas.rejections import LetterBlock, Reason, Rejected
 from transforms.logic.bury_message import bury_message
 from transforms.logic.parse_identity_update import parse_identity_update
 from transforms.rejection_limit import find_limit
@@ -22,7 +22,7 @@ class ParsedUpdates(NamedTuple):
     updates: PCollection
     """`LogBlock` without lines."""
     dead_letters: PCollection
-    """`DeadLetter`."""
+    """`LetterBlock`."""
 
 
 class ParseIdentityUpdates(beam.PTransform):
@@ -51,7 +51,7 @@ class _ParseUpdateFn(beam.DoFn):
     def setup(self) -> None:
         self._limit = find_limit("ParseIdentityUpdates", self._max_rejected_percent)
 
-    def process(self, block: MessageBlock) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], DeadLetter]]:
+    def process(self, block: MessageBlock) -> Iterator[LogBlock | TaggedOutput[Literal["dead_letters"], LetterBlock]]:
         updates = LogBlock([], [])
         letters = []
         for message in block.messages:
@@ -67,5 +67,5 @@ class _ParseUpdateFn(beam.DoFn):
         self._updates.inc(len(updates.updates))
         if updates.updates:
             yield updates
-        for letter in letters:
-            yield TaggedOutput("dead_letters", letter)
+        if letters:
+            yield TaggedOutput("dead_letters", LetterBlock(letters))

@@ -17,7 +17,7 @@ from schemas.identities import KnownIdentity, LinkBlock, Node, Persons, PriorBlo
 from schemas.identity_facts import HomeBlock, Published, decode_facts, encode_facts
 from schemas.identity_rules import IdentityRules
 from schemas.outcomes import Outcome, OutcomeKey
-from schemas.rejections import DeadLetter
+from schemas.rejections import LetterBlock
 from schemas.rows import TableRows
 from transforms.cached_log import LogCache, LogSize
 from transforms.gather_calls import GatherCallsFn
@@ -42,7 +42,7 @@ class ResolvedCalls(NamedTuple):
     identities: PCollection
     """`TableRows` of `identities`, what is new or has changed, and of `identity_merges`."""
     dead_letters: PCollection
-    """`DeadLetter`: identify calls without an email whose userId maps to nobody."""
+    """`LetterBlock`: identify calls without an email whose userId maps to nobody."""
     counts: PCollection | None
     """`tuple[OutcomeKey, int]`: bounded input's calls of persons who ask in it to be forgotten; else None."""
 
@@ -196,7 +196,7 @@ class _ResolveCallersFn(beam.DoFn):
         self, block: CallBlock, persons: dict[str, Persons]
     ) -> Iterator[
         CallBlock
-        | TaggedOutput[Literal["dead_letters"], DeadLetter]
+        | TaggedOutput[Literal["dead_letters"], LetterBlock]
         | TaggedOutput[Literal["counts"], tuple[OutcomeKey, int]]
     ]:
         calls = block.calls
@@ -213,8 +213,9 @@ class _ResolveCallersFn(beam.DoFn):
         )
         self._counters.count(resolved)
         yield CallBlock(resolved.calls)
-        for letter in resolved.dead_letters:
-            rejected: TaggedOutput[Literal["dead_letters"], DeadLetter] = TaggedOutput("dead_letters", letter)
+        if resolved.dead_letters:
+            letters = LetterBlock(resolved.dead_letters)
+            rejected: TaggedOutput[Literal["dead_letters"], LetterBlock] = TaggedOutput("dead_letters", letters)
             yield rejected
 
 
@@ -289,7 +290,7 @@ class _ResolveAtHomeFn(beam.DoFn):
         log: Any = beam.DoFn.StateParam(PUBLISHED),
         token: Any = beam.DoFn.StateParam(TOKEN),
     ) -> Iterator[
-        CallBlock | TaggedOutput[Literal["identities"], TableRows] | TaggedOutput[Literal["dead_letters"], DeadLetter]
+        CallBlock | TaggedOutput[Literal["identities"], TableRows] | TaggedOutput[Literal["dead_letters"], LetterBlock]
     ]:
         blocks = list(home[1])
         memory = _PUBLISHED.take(token, log, _recall_published)
@@ -306,8 +307,9 @@ class _ResolveAtHomeFn(beam.DoFn):
         self._counters.count(resolved)
         if resolved.calls:
             yield CallBlock(resolved.calls)
-        for letter in resolved.dead_letters:
-            rejected: TaggedOutput[Literal["dead_letters"], DeadLetter] = TaggedOutput("dead_letters", letter)
+        if resolved.dead_letters:
+            letters = LetterBlock(resolved.dead_letters)
+            rejected: TaggedOutput[Literal["dead_letters"], LetterBlock] = TaggedOutput("dead_letters", letters)
             yield rejected
         for table, rows in (
             ("identities", [shape_published(record) for record in changes.identities]),

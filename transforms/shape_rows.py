@@ -9,7 +9,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 
 from schemas.calls import CallBlock
 from schemas.outcomes import Outcome, OutcomeKey
-from schemas.rejections import DeadLetter
+from schemas.rejections import LetterBlock
 from schemas.rows import Row, TableRows
 from transforms.logic.count_calls import count_calls
 from transforms.logic.shape_rows import shape_call, shape_call_without_traits, shape_dead_letter
@@ -56,7 +56,7 @@ class ShapeDeadLetters(beam.PTransform):
         self._fn = _ShapeDeadLetterFn(pipeline_version)
 
     def expand(self, dead_letters: PCollection) -> PCollection:
-        """Apply it to a PCollection of `DeadLetter`; gives `TableRows`."""
+        """Apply it to a PCollection of `LetterBlock`; gives `TableRows`."""
         rows: PCollection = dead_letters | "ShapeDeadLetter" >> beam.ParDo(self._fn)
         return rows
 
@@ -90,5 +90,6 @@ class _ShapeDeadLetterFn(beam.DoFn):
     def __init__(self, pipeline_version: str) -> None:
         self._pipeline_version = pipeline_version
 
-    def process(self, letter: DeadLetter) -> Iterator[TableRows]:
-        yield TableRows("dead_letters", shape_dead_letter(letter, self._pipeline_version))
+    def process(self, block: LetterBlock) -> Iterator[TableRows]:
+        rows = [row for letter in block.letters for row in shape_dead_letter(letter, self._pipeline_version)]
+        yield TableRows("dead_letters", rows)

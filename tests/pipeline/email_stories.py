@@ -152,7 +152,7 @@ class _GatherFn(beam.DoFn):
         if self._kind == "calls":
             sent.calls += [json.loads(call.payload) for call in element.calls]
         else:
-            sent.dead_letters.append(element)
+            sent.dead_letters += element.letters
 
 
 def _run(options: PipelineOptions, make: Callable[[beam.Pipeline], Outputs]) -> Sent:

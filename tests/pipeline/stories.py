@@ -93,7 +93,7 @@ class _GatherFn(beam.DoFn):
         if self._kind == "rows":
             told.rows += [(element.table, row_values(element.table, tuple(row))) for row in element.rows]
         elif self._kind == "dead_letters":
-            told.dead_letters.append(element)
+            told.dead_letters += element.letters
         else:
             key, count = element
             told.counts[key.outcome, key.reason] = told.counts.get((key.outcome, key.reason), 0) + count

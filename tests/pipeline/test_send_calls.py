@@ -27,7 +27,7 @@ from pipelines.send_calls import SendCalls
 from pipelines.write_key import SEGMENT_WRITE_KEY, WriteKeySource
 from schemas.calls import MAX_CALL_BYTES
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
-from schemas.rejections import DeadLetter
+from schemas.rejections import DeadLetter, LetterBlock
 from tests.misbehaving_segment import WRITE_KEY, Answer, MisbehavingSegment
 
 COUNTERS = ("delivered", "refused", "requests", "retries", "too_large")
@@ -75,9 +75,9 @@ _LETTERS: list[tuple[DeadLetter, float, Any]] = []
 
 class _KeepFn(beam.DoFn):
     def process(
-        self, letter: DeadLetter, timestamp: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
+        self, block: LetterBlock, timestamp: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
     ) -> None:
-        _LETTERS.append((letter, float(timestamp), window))
+        _LETTERS.extend((letter, float(timestamp), window) for letter in block.letters)
 
 
 def run(
@@ -240,12 +240,12 @@ def test_dead_letters_are_in_the_global_window_at_the_time_of_a_call(segment: Mi
             | beam.WindowInto(FixedWindows(10))
             | SendCalls(segment.url, WriteKeySource(), 100)
         )
-        nothing = pipeline | "Nothing" >> beam.Create([], reshuffle=False).with_output_types(DeadLetter)
+        nothing = pipeline | "Nothing" >> beam.Create([], reshuffle=False).with_output_types(LetterBlock)
         _ = (refused, nothing) | beam.Flatten() | beam.ParDo(_KeepFn())
 
     assert sorted(letter.message_id or "" for letter, _, _ in _LETTERS) == ["m1", "m2"]
     assert {(at, window) for _, at, window in _LETTERS} == {(1_000.0, GlobalWindow())}
-    assert refused.element_type == DeadLetter
+    assert refused.element_type == LetterBlock
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from pipelines.write_parquet import parquet_table
 from schemas.calls import CallBlock, CallType, SegmentCall
 from schemas.identities import LinkBlock
 from schemas.identity_rules import DEFAULT_RULES
-from schemas.rejections import DeadLetter, Reason, Rejected
+from schemas.rejections import DeadLetter, LetterBlock, Reason, Rejected
 from schemas.rows import Row, row_values
 from schemas.tables import load_table
 from tests.factories import ABSENT, NOW, dead_letter, message, parse, sent
@@ -37,7 +37,7 @@ from transforms.logic.read_timestamps import read_timestamp
 from transforms.logic.resolve_callers import resolve_callers
 from transforms.logic.shape_rows import shape_call, shape_dead_letter
 
-CALLS, LINKS, LETTERS = StructCoder(CallBlock), StructCoder(LinkBlock), StructCoder(DeadLetter)
+CALLS, LINKS, LETTERS = StructCoder(CallBlock), StructCoder(LinkBlock), StructCoder(LetterBlock)
 
 many = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -182,7 +182,7 @@ def check_call(call: SegmentCall) -> None:
 
 
 def check_letter(letter: DeadLetter) -> None:
-    assert LETTERS.decode(LETTERS.encode(letter)) == letter
+    assert LETTERS.decode(LETTERS.encode(LetterBlock([letter]))) == LetterBlock([letter])
 
     (row,) = shape_dead_letter(letter, "1.0")
     check_row("dead_letters", row)

@@ -9,7 +9,7 @@ from schemas.calls import CallBlock
 from schemas.email_histories import KnownUser, PersonBlock
 from schemas.email_logs import LogBlock, LogLine
 from schemas.messages import Message, MessageBlock
-from schemas.rejections import DeadLetter
+from schemas.rejections import DeadLetter, LetterBlock
 from schemas.rows import TableRows
 from tests.factories import NOW, call
 from transforms.coders import CompressedStructCoder, StructCoder
@@ -20,7 +20,8 @@ def blocks() -> Iterator[tuple[type, Any]]:
     yield LogBlock, LogBlock([LogLine("w1", f"log:{number}", "opened", NOW, NOW, "ann@x.y") for number in range(1000)])
     yield MessageBlock, MessageBlock([Message(b"x" * 300, {}, None)] * 1000, "file", NOW)
     yield TableRows, TableRows("counts", [(1, "w1", None, "track", "written", None, 5)] * 1000)
-    yield DeadLetter, DeadLetter(b"x" * 500, "ParseCalls", "bad_request", "no JSON", NOW, "w1")
+    letter = DeadLetter(b"x" * 500, "ParseCalls", "bad_request", "no JSON", NOW, "w1")
+    yield LetterBlock, LetterBlock([letter] * 100)
 
 
 @pytest.mark.parametrize(("kind", "block"), list(blocks()), ids=lambda value: getattr(value, "__name__", ""))

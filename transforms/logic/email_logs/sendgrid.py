@@ -88,13 +88,19 @@ _EVENT = msgspec.json.Decoder(_CommonEvent)
 
 
 def read_common_sendgrid_event(payload: bytes, arrival: Arrival) -> LogLine | None:
-    """The line of a payload in UTF-8 in which every field is as it should be; None: look at them one by one."""
+    """The line of a payload in UTF-8 in which every field is as it should be; None: look at them one by one.
+
+    Raises `Rejected` for what SendGrid tells of an email on its way: of all events as many as are reported.
+    """
     try:
         event = _EVENT.decode(payload)
     except ValueError:  # every error of the decoder is one
         return None
+    if event.sg_event_id is None:
+        return None
     what, seconds, email = EVENTS.get(event.event), event.timestamp, normalise_email(event.email)
-    if event.sg_event_id is None or what is None or email is None or seconds is None:
+    if what is None or email is None or seconds is None:
+        _check_reported(event.event)
         return None
     if not 0 <= seconds <= _MAX_SECONDS:
         return None
@@ -107,8 +113,7 @@ def read_sendgrid_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator
     Events that are older than custom arguments at the top level have them in `unique_args`.
     """
     name = read_event_name(fields.get("event"), "event").lower()
-    if name in NOT_REPORTED:
-        raise Rejected(Reason.EVENT_NOT_REPORTED, f"SendGrid's {name}")
+    _check_reported(name)
     if name not in EVENTS:
         raise Rejected(Reason.UNKNOWN_EVENT, "event is none of SendGrid's")
     arguments = {**read_object(fields.get("unique_args")), **read_object(fields.get("custom_args")), **fields}
@@ -131,6 +136,11 @@ def read_sendgrid_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator
     at = read_epoch_time(fields.get("timestamp"), "timestamp")
     event_id = read_name(fields.get("sg_event_id")) or digest_content(fields)
     yield _shape_event(event, EVENTS[name], arrival, make_log_id(_PROVIDER, event_id), email, at)
+
+
+def _check_reported(name: str) -> None:
+    if name in NOT_REPORTED:
+        raise Rejected(Reason.EVENT_NOT_REPORTED, f"SendGrid's {name}")
 
 
 def _shape_event(
