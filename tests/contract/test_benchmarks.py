@@ -65,6 +65,7 @@ def test_truth_adds_up(workload: tuple[Path, Truth]) -> None:
     assert truth.duplicates == deliveries.total() - len(deliveries) > 0
 
 
+@pytest.mark.slow
 def test_workload_stresses_what_it_says(tmp_path: Path) -> None:
     truth = generate_calls(tmp_path / "calls.jsonl", 20_000, seed=7)
     calls = read_objects(tmp_path / "calls.jsonl")

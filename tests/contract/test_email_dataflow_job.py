@@ -118,6 +118,6 @@ def test_files_are_shuffled_twice_as_bytes(files: list[str]) -> None:
 def test_the_write_key_is_no_part_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENT_WRITE_KEY", "a-key-that-nobody-may-see")
 
-    proto = build_pipeline([*FILES[:2], *SEGMENT[:2]]).to_runner_api()
+    proto = build_pipeline(["--input_files", "*.jsonl", *SEGMENT[:2]]).to_runner_api()
 
     assert b"a-key-that-nobody-may-see" not in proto.SerializeToString()

@@ -120,6 +120,7 @@ def test_an_address_that_was_never_linked_says_so() -> None:
     assert found.missed == {Cause.NEVER_LINKED: 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 7, 11])
 def test_every_miss_of_the_workload_is_explained(seed: int, tmp_path: Path) -> None:
     truth = generate_calls(tmp_path / "calls.jsonl", 5_000, seed)

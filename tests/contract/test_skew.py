@@ -17,6 +17,7 @@ from benchmarks.run_rounds import EnginesDiffer
 MOST_TIMES_EVEN = 1.5
 
 
+@pytest.mark.slow
 def test_skew_gathers_calls(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     even, user, group = (generate_calls(path, 20_000, seed=7, skew=skew) for skew in Skew)

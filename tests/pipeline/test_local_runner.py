@@ -98,6 +98,7 @@ def run(runner: str, windowed: Any, latest: Sequence[tuple[str, int, int]] = ())
     return sorted(_heard, key=repr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "windowed",
     [

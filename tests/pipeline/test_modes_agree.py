@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from apache_beam.io.gcp.pubsub import PubsubMessage
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
@@ -47,6 +48,7 @@ def comparable(told: Told, table: str) -> list[str]:
     return sorted(json.dumps(today(row), sort_keys=True) for row in told.table(table))
 
 
+@pytest.mark.slow
 def test_bounded_and_streaming_runs_give_the_same_tables() -> None:
     simulated = simulate_calls(600, 11, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -61,6 +63,7 @@ def test_bounded_and_streaming_runs_give_the_same_tables() -> None:
     assert sum(bounded.counts.values()) == len(simulated.payloads)
 
 
+@pytest.mark.slow
 def test_a_stream_that_closes_one_window_knows_as_much_as_bounded_input() -> None:
     simulated = simulate_calls(200, 12, datetime(2026, 1, 1, tzinfo=UTC))
     arrivals = [TimestampedValue(PubsubMessage(payload, {}), 1) for payload in simulated.payloads]

@@ -77,6 +77,7 @@ def write(folder: Path, name: str, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @RUNNERS
 @pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.jsonl.gz", "p.parquet"])
 def test_every_kind_of_file_says_the_same(tmp_path: Path, name: str, streaming: bool) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import pyarrow.dataset as ds
+import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.testing.test_stream import TestStream
@@ -17,6 +18,7 @@ from schemas.tables import TABLES
 from tests.pipeline.stories import STREAMING, arrive
 
 
+@pytest.mark.slow
 def test_late_rows_are_shown_and_nothing_stays_hidden(tmp_path: Path) -> None:
     settings = replace(STREAMING, output_dir=str(tmp_path))
     story = (
