@@ -29,6 +29,7 @@ _SHARE_REPEATED = 0.05
 _LINES_A_RECIPIENT = 20
 _LINES_A_MESSAGE = 1.9
 _SHARE_OF_THE_BUSIEST = 0.3
+_SHARE_UNREPORTED = 0.5
 _CAMPAIGNS = 50
 # Opens and clicks come in this much out of order.
 _FARTHEST_LINES = 5_000
@@ -62,6 +63,8 @@ class Skew(StrEnum):
     """One email of one run of one campaign to everybody."""
     RECIPIENT = "recipient"
     """One recipient has 30 % of all lines."""
+    UNREPORTED = "unreported"
+    """Half of all lines tell of emails on their way, as providers do that are asked for every event."""
 
 
 class Truth(msgspec.Struct):
@@ -101,13 +104,16 @@ class EmailWorkload:
         encode = msgspec.json.Encoder().encode
         number = 0
         while number < self._lines:
-            if self._planned and self._planned[0][0] <= number:
+            if self._skew == Skew.UNREPORTED and self._random.random() < _SHARE_UNREPORTED:
+                yield self._invent_faulty("not reported")
+                number += 1
+            elif self._planned and self._planned[0][0] <= number:
                 event = heapq.heappop(self._planned)[2]
                 self._told.tell(event)
                 yield encode(event)
                 number += 1
             elif self._random.random() < _SHARE_FAULTY * _LINES_A_MESSAGE:
-                yield self._invent_faulty()
+                yield self._invent_faulty(self._random.choice(tuple(_FAULTS)))
                 number += 1
             else:
                 self._plan_message(number)
@@ -201,8 +207,7 @@ class EmailWorkload:
         ip = f"10.{self._random.randrange(256)}.{self._random.randrange(256)}.{self._random.randrange(256)}"
         return {"event": event, "after": 30 + self._random.randrange(_MOST_LATE_SECONDS), "useragent": agent, "ip": ip}
 
-    def _invent_faulty(self) -> bytes:
-        kind = self._random.choice(tuple(_FAULTS))
+    def _invent_faulty(self, kind: str) -> bytes:
         self._rejected[_FAULTS[kind].value] += 1
         event_id = f"{self._random.getrandbits(88):022x}"
         event = {**self._invent_message(), "event": "delivered", "sg_event_id": event_id}
@@ -293,7 +298,8 @@ def main(argv: Sequence[str]) -> int:
         type=Skew,
         choices=list(Skew),
         default=Skew.NONE,
-        help="campaign: one email to everybody; recipient: one has 30 %% of all lines. Default: %(default)s",
+        help="campaign: one email to everybody; recipient: one has 30 %% of all lines; unreported: half of them are "
+        "of no use to us. Default: %(default)s",
     )
     parser.add_argument("--truth", type=Path, metavar="TRUTH.json", help="where the truth goes")
     arguments = parser.parse_args(argv)

@@ -1,9 +1,10 @@
 """What skew costs a pipeline: as many lines that gather somewhere, beside an even file.
 
   --calls N    of segment_to_bigquery: one user makes 30 % of all calls; or everybody is in one group
-  --emails N   of email_logs_to_segment: one email goes to everybody; or one recipient has 30 % of all lines
+  --emails N   of email_logs_to_segment: one email goes to everybody; one recipient has 30 % of all lines; or half of
+               them are rejected, as what providers say of emails on their way
 
-Runs the whole program on three files of one size, in turns, round after round, and checks each time that it has found
+Runs the whole program on files of one size, in turns, round after round, and checks each time that it has found
 what the truth says. `x even` is the median of the rounds' ratios: 1 is what no skew costs. Wall time matters where
 several worker processes share the work, for skew may leave it to one of them; other programs disturb it more.
 """

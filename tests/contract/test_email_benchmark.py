@@ -62,10 +62,12 @@ def test_skew_gathers_lines(tmp_path: Path) -> None:
     recipient = generate_email_logs(tmp_path / "log.jsonl", 20_000, seed=7, skew=Skew.RECIPIENT)
     campaign = generate_email_logs(tmp_path / "log.jsonl", 20_000, seed=7, skew=Skew.CAMPAIGN)
     emails = {event.get("email_id", "eml_000_0") for event in read_events(tmp_path / "log.jsonl")}
+    unreported = generate_email_logs(tmp_path / "log.jsonl", 20_000, seed=7, skew=Skew.UNREPORTED)
 
     assert recipient.lines_of_the_busiest == pytest.approx(0.3 * recipient.lines, rel=0.05)
     assert emails == {"eml_000_0"}
     assert campaign.recipients > 10 * recipient.recipients
+    assert unreported.rejected["event_not_reported"] >= 0.5 * unreported.lines
 
 
 def test_differences_are_found(workload: tuple[Path, Truth], tmp_path: Path) -> None:

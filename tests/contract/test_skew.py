@@ -1,4 +1,4 @@
-"""Skew costs neither pipeline much, and what it finds is right: one busy user, one group or one email for everybody."""
+"""Skew costs neither pipeline much, and what it finds is right: one busy user, a group of everybody, half rejected."""
 
 import json
 from pathlib import Path
