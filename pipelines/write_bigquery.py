@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam.io.gcp import bigquery as beam_bigquery
 from apache_beam.io.gcp.bigquery import BigQueryDisposition, WriteToBigQuery
-from apache_beam.io.gcp.bigquery_tools import RetryStrategy
+from apache_beam.io.gcp.bigquery_tools import RetryStrategy, get_beam_typehints_from_tableschema
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import Row as BeamRow
+from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.utils.timestamp import Timestamp
 
 from pipelines.usage import UsageError
@@ -109,19 +111,22 @@ class WriteBigQuery(beam.PTransform):
         return refused
 
     def _write_rows(self, rows: PCollection, table: str, label: str) -> Any:
+        select = beam.ParDo(_SelectRowsFn(table, self._method))
+        schema: dict[str, Any] | None = beam_schema(load_table(table))
+        if self._method == "STORAGE_WRITE_API":  # the rows tell their schema
+            select, schema = select.with_output_types(beam_row_type(table)), None
         return (
             rows
-            | f"Select{label}" >> beam.ParDo(_SelectRowsFn(table, self._method))
+            | f"Select{label}" >> select
             | f"Write{label}"
             >> WriteToBigQuery(
                 table=f"{self._dataset}.{table}",
-                schema=beam_schema(load_table(table)),
+                schema=schema,
                 method=self._method,
                 create_disposition=BigQueryDisposition.CREATE_NEVER,
                 write_disposition=BigQueryDisposition.WRITE_APPEND,
                 # An invalid row comes back at once; what may pass later is tried again.
                 insert_retry_strategy=RetryStrategy.RETRY_ON_TRANSIENT_ERROR,
-                type_overrides={"JSON": str},
                 triggering_frequency=None if rows.is_bounded else _TRIGGERING_SECONDS.get(self._method),
             )
         )
@@ -132,8 +137,33 @@ def table_label(table: str) -> str:
     return "".join(word.title() for word in table.split("_"))
 
 
+def beam_row_type(table: str) -> RowTypeConstraint:
+    """What the rows of `beam_rows` are, as Beam knows it."""
+    columns = get_beam_typehints_from_tableschema(beam_schema(load_table(table)), {"JSON": str})
+    return RowTypeConstraint.from_fields(columns)
+
+
+def beam_rows(table: str, rows: list[Row]) -> Iterator[BeamRow]:
+    """Rows as STORAGE_WRITE_API takes them. Given dicts, Beam makes them in five times as long."""
+    fields = load_table(table).fields
+    names = load_table(table).columns
+    converters = [(place, _BEAM_VALUES[field.type]) for place, field in enumerate(fields) if field.type in _BEAM_VALUES]
+    for row in rows:
+        values = list(row)
+        for place, convert in converters:
+            if values[place] is not None:
+                values[place] = convert(values[place])
+        yield BeamRow(**dict(zip(names, values, strict=True)))
+
+
+_BEAM_VALUES: dict[str, Callable[[Any], Any]] = {
+    "TIMESTAMP": lambda micros: Timestamp(micros=micros),
+    "RECORD": lambda members: [BeamRow(**each) for each in members],
+}
+
+
 def bigquery_rows(table: str, rows: list[Row], method: str) -> Iterator[dict[str, Any]]:
-    """Rows as the method wants them: times, bytes and JSON each have their own form per API."""
+    """Rows as the other methods want them: times, bytes and JSON each have their own form per API."""
     converters = _CONVERTERS[method]
     columns = [(field.name, converters.get(field.type)) for field in load_table(table).fields]
     for row in rows:
@@ -151,7 +181,6 @@ _CONVERTERS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "BYTES": lambda data: base64.b64encode(data).decode(),
         "JSON": decode_object,  # a load job would read JSON text as one JSON string
     },
-    "STORAGE_WRITE_API": {"TIMESTAMP": lambda micros: Timestamp(micros=micros)},
 }
 
 
@@ -160,8 +189,12 @@ class _SelectRowsFn(beam.DoFn):
         self._table = table
         self._method = method
 
-    def process(self, rows: TableRows) -> Iterator[dict[str, Any]]:
-        if rows.table == self._table:
+    def process(self, rows: TableRows) -> Iterator[Any]:
+        if rows.table != self._table:
+            return
+        if self._method == "STORAGE_WRITE_API":
+            yield from beam_rows(rows.table, rows.rows)
+        else:
             yield from bigquery_rows(rows.table, rows.rows, self._method)
 
 
@@ -172,8 +205,8 @@ def _read_insert_error(failed: Any) -> tuple[Any, Any]:
 
 def _read_storage_error(failed: Any) -> tuple[Any, Any]:
     """STORAGE_WRITE_API gives the row, as values of Beam, and one message."""
-    row = {column: _plain(value) for column, value in failed["failed_row"].items() if value is not None}
-    return row, failed["error_message"]
+    row = {column: _plain(value) for column, value in failed.failed_row._asdict().items() if value is not None}
+    return row, failed.error_message
 
 
 def _plain(value: Any) -> Any:
