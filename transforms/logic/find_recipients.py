@@ -22,6 +22,8 @@ MAX_REMEMBERED_CHARACTERS = 400
 
 # An enum's member is looked up anew each time; these are asked for each line.
 _EMAIL, _USER_ID = IdentifierType.EMAIL.value, IdentifierType.USER_ID.value
+_OPENED = EmailEvent.OPENED.value
+_ENGAGEMENTS = frozenset({_OPENED, EmailEvent.CLICKED.value})
 
 
 def update_node(update: IdentityUpdate) -> Node:
@@ -172,6 +174,8 @@ class _Record(msgspec.Struct, array_like=True):
     """What has come to them."""
 
 
+_NO_HISTORY = _History("", "")
+
 _ENCODER = msgspec.msgpack.Encoder()
 _HEAD_DECODER = msgspec.msgpack.Decoder(LineHead)
 _LINE_DECODER = msgspec.msgpack.Decoder(LogLine)
@@ -291,31 +295,30 @@ class AddressBook:
         """Note what the line adds to the history of its address, also in what is to be written down."""
         address = line.workspace_id, line.email
         person_id = line.person_id or ""
-        history = self._histories.get(address) or _History(*address)
-        addition = _History(*address, touched_at=line.arrived_at)
-        if person_id not in history.persons:
-            addition.persons.append(person_id)
-        if line.user_id is not None and person_id not in history.identified:
-            addition.identified.append(person_id)
-        if not line.is_machine and line.event in (EmailEvent.OPENED, EmailEvent.CLICKED):
-            self._remember_engagement(line, history, addition)
-        if addition.persons or addition.identified or addition.facts:
+        history = self._histories.get(address, _NO_HISTORY)
+        is_new = person_id not in history.persons
+        identifies = line.user_id is not None and person_id not in history.identified
+        is_engaged = not line.is_machine and line.event in _ENGAGEMENTS
+        facts, awaiting = self._find_new_facts(line, history) if is_engaged else ([], [])
+        if is_new or identifies or facts:  # most lines add nothing
+            persons, identified = [person_id] if is_new else [], [person_id] if identifies else []
+            addition = _History(*address, persons, facts, awaiting, line.arrived_at, identified)
             self._extend(addition)
             _add(new.setdefault(address, _History(*address)), addition)
 
-    def _remember_engagement(self, line: LogLine, history: _History, addition: _History) -> None:
-        opened, rewarded = open_fact(line), reward_fact(line)
-        fact = opened if line.event == EmailEvent.OPENED else click_fact(line)
+    def _find_new_facts(self, line: LogLine, history: _History) -> tuple[list[bytes], list[LogLine]]:
+        """What an open or a click of a human adds: facts, and itself if it is a click that waits for an open."""
+        opened = open_fact(line)
+        fact = opened if line.event == _OPENED else click_fact(line)
         if self._knows(line, fact):
-            return
-        addition.facts.append(fact)
+            return [], []
         is_awaited = opened in map(open_fact, history.awaiting)
         has_click = is_awaited or fact is not opened
         has_open = fact is opened or self._knows(line, opened)
-        if has_click and has_open and not self._knows(line, rewarded):
-            addition.facts.append(rewarded)
-        elif not has_open and not is_awaited:
-            addition.awaiting.append(line)
+        if has_click and has_open:
+            rewarded = reward_fact(line)
+            return ([fact] if self._knows(line, rewarded) else [fact, rewarded]), []
+        return [fact], ([] if has_open or is_awaited else [line])
 
     def _knows(self, line: LogLine, fact: bytes) -> bool:
         return of_address(line.workspace_id, line.email, fact) in self._has
