@@ -65,8 +65,9 @@ def finish(*flags: str, program: Sequence[str] = ("-m", "pipelines.segment_to_bi
 
 
 def rows_of(folder: Path, table: str) -> list[tuple[object, ...]]:
-    if table == "counts":  # several rows may stand for one minute
-        query = "SELECT * EXCLUDE count, SUM(count) FROM read_parquet(?) GROUP BY ALL"
+    if table == "counts":  # several rows may stand for one minute; what is rejected counts in that in which it was read
+        minute = "CASE outcome WHEN 'rejected' THEN NULL ELSE window_start END AS window_start"
+        query = f"SELECT * EXCLUDE (count) REPLACE ({minute}), SUM(count) FROM read_parquet(?) GROUP BY ALL"
     else:
         query = "SELECT * FROM read_parquet(?)"
     return sorted(duckdb.execute(query, [f"{folder / table}/*.parquet"]).fetchall(), key=repr)
