@@ -145,9 +145,9 @@ def beam_row_type(table: str) -> RowTypeConstraint:
 
 def beam_rows(table: str, rows: list[Row]) -> Iterator[BeamRow]:
     """Rows as STORAGE_WRITE_API takes them. Given dicts, Beam makes them in five times as long."""
-    fields = load_table(table).fields
-    names = load_table(table).columns
-    converters = [(place, _BEAM_VALUES[field.type]) for place, field in enumerate(fields) if field.type in _BEAM_VALUES]
+    columns = load_table(table).fields
+    names = [column.name for column in columns]
+    converters = [(place, _BEAM_VALUES[one.type]) for place, one in enumerate(columns) if one.type in _BEAM_VALUES]
     for row in rows:
         values = list(row)
         for place, convert in converters:

@@ -99,10 +99,10 @@ def read_common_sendgrid_event(payload: bytes, arrival: Arrival) -> LogLine | No
     if event.sg_event_id is None:
         return None
     what, seconds, email = EVENTS.get(event.event), event.timestamp, normalise_email(event.email)
-    if what is None or email is None or seconds is None:
+    if what is None:
         _check_reported(event.event)
         return None
-    if not 0 <= seconds <= _MAX_SECONDS:
+    if email is None or seconds is None or not 0 <= seconds <= _MAX_SECONDS:
         return None
     return _shape_event(event, what, arrival, make_log_id(_PROVIDER, event.sg_event_id), email, seconds * 1_000_000)
 
