@@ -17,6 +17,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
 
+from pipelines.cached_options import CachedOptions
 from pipelines.local_workers import count_workers, make_runner_with_workers
 from pipelines.run_worker import end_bundles_at_once
 from pipelines.usage import UsageError, suggest_flag
@@ -35,7 +36,7 @@ def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, input_files
     """
     _refuse_unknown(beam_flags, ours)
     streaming = input_files is None
-    options = PipelineOptions(list(beam_flags), streaming=streaming)
+    options = CachedOptions(list(beam_flags), streaming=streaming)
     standard = options.view_as(StandardOptions)
     if (standard.runner or "") in _LOCAL:
         standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
