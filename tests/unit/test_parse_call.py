@@ -1,6 +1,7 @@
 """Contract section 2, rule by rule. What holds for any payload at all stands in test_any_payload.py."""
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -604,6 +605,13 @@ def test_a_normal_email_stays_as_it_is(value: str) -> None:
     email = normalise_email(value)
 
     assert email is None or normalise_email(email) == email
+
+
+@given(st.text(st.sampled_from("aB@ \t\n\x1c\x85\u2003\u200bİ"), max_size=8))
+def test_an_email_is_one_word_around_one_at_sign(value: str) -> None:
+    trimmed = value.strip().lower()
+
+    assert normalise_email(value) == (trimmed if re.fullmatch(r"[^@\s]+@[^@\s]+", trimmed) else None)
 
 
 @settings(max_examples=50)

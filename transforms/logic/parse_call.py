@@ -4,7 +4,6 @@ https://segment.com/docs/connections/spec/. Total: for any bytes a `SegmentCall`
 comes out also survives its coder.
 """
 
-import re
 from typing import Any
 
 import msgspec
@@ -34,9 +33,6 @@ TRANSPORT_FIELDS = frozenset({"sentAt", "receivedAt", "writeKey", "_metadata"})
 
 # Namespace of the ids that we give to calls without one. Never change it: the ids would change with it.
 _MESSAGE_ID_NAMESPACE = UUID("6a8f0a0e-5f0c-5d7e-9c39-0f6f3f4d8c11")
-
-# A test for "is meant as an email", not for "can be delivered": the customer's own system decided that.
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 class _Peek(msgspec.Struct, rename="camel", gc=False):
@@ -161,8 +157,12 @@ def normalise_email(value: object) -> str | None:
     """Lower-cased and trimmed, as identities are compared; None if it is no email."""
     if not isinstance(value, str) or "@" not in value:
         return None
-    email = value.strip().lower()
-    return email if _EMAIL.fullmatch(email) else None
+    words = value.lower().split(maxsplit=1)
+    if len(words) != 1:
+        return None
+    # A test for "is meant as an email", not for "can be delivered": the customer's own system decided that.
+    local, _, domain = words[0].partition("@")
+    return words[0] if local and domain and "@" not in domain else None
 
 
 def _context_ids(context: str) -> tuple[object, str | None]:

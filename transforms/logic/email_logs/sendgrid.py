@@ -54,17 +54,20 @@ _SERVERS = re.compile(r"\.(?:st)?(?:filter|recvd)")
 
 
 class _SendGridEvent(SenderFields, gc=False):
-    """Custom arguments stand at the top level, among SendGrid's own fields."""
+    """Custom arguments stand at the top level, among SendGrid's own fields.
 
-    event: str = ""
+    In the order in which SendGrid writes them: the decoder looks for each from the one before on.
+    """
+
     email: str | None = None
     timestamp: int | None = None
+    smtp_id: str | None = msgspec.field(default=None, name="smtp-id")
+    event: str = ""
     sg_event_id: Text = None
     sg_message_id: Text = None
-    smtp_id: str | None = msgspec.field(default=None, name="smtp-id")
-    url: Text = None
     useragent: Text = None
     ip: Text = None
+    url: Text = None
     sg_machine_open: bool | None = None
     singlesend_id: Text = None
     singlesend_name: Text = None
