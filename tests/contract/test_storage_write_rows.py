@@ -11,7 +11,6 @@ from apache_beam.coders import RowCoder
 from apache_beam.coders.typecoders import registry
 from apache_beam.io.gcp import bigquery
 from apache_beam.io.gcp.bigquery_tools import beam_row_from_dict
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 from apache_beam.pvalue import Row as BeamRow
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
@@ -19,6 +18,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.utils.timestamp import Timestamp
 
+from pipelines.cached_options import CachedOptions
 from pipelines.runners import FNAPI_RUNNER
 from pipelines.write_bigquery import WriteBigQuery, beam_row_type, beam_rows, bigquery_rows
 from schemas.rows import Row, TableRows
@@ -94,7 +94,7 @@ def test_what_is_refused_comes_back_as_for_streaming_inserts(monkeypatch: pytest
     (values,) = bigquery_rows(table, [row], "STREAMING_INSERTS")
     taken = TableRows(*shaped("track")[:1], [shaped("track")[1]])
 
-    with _TestPipeline(options=PipelineOptions(runner=FNAPI_RUNNER)) as pipeline:
+    with _TestPipeline(options=CachedOptions(runner=FNAPI_RUNNER)) as pipeline:
         rows = pipeline | beam.Create([taken, TableRows(table, [row])])
         refused = rows | WriteBigQuery("my-project.segment", ("activities", table), "STORAGE_WRITE_API")
         assert refused is not None

@@ -9,11 +9,11 @@ import apache_beam as beam
 import google.cloud.pubsub_v1 as pubsub_v1
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.testing.test_stream import TestStream
 from google.cloud import bigquery
 
+from pipelines.cached_options import CachedOptions
 from pipelines.read_known import ReadKnownIdentities
 from pipelines.read_persons import ReadWarehousePersons
 from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
@@ -45,7 +45,7 @@ class _GatherFn(beam.DoFn):
 def read(source: Any, streaming: bool) -> list[Any]:
     """What a source gives in one of the two local runners."""
     _READ.clear()
-    options = PipelineOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
+    options = CachedOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
     with _TestPipeline(options=options) as pipeline:
         outputs = pipeline | source
         for number, output in enumerate(outputs if isinstance(outputs, tuple) else [outputs]):
@@ -208,7 +208,7 @@ def test_updates_are_published(updates: Topic, streaming: bool) -> None:
     source: Any = beam.Create(rows)
     if streaming:
         source = TestStream().add_elements(rows[:2]).add_elements(rows[2:]).advance_watermark_to_infinity()
-    options = PipelineOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
+    options = CachedOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
     with _TestPipeline(options=options) as pipeline:
         _ = pipeline | source | PublishIdentityUpdates(updates.topic)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
+from pipelines.cached_options import CachedOptions
 from pipelines.email_logs_to_segment import Inputs, Outputs, build
 from pipelines.email_settings import EmailSettings
 from pipelines.read import BlockMessagesFn
@@ -83,7 +83,7 @@ def send(story: TestStream, settings: EmailSettings = STREAMING) -> Sent:
         )
         return Inputs(logs, updates)
 
-    options = PipelineOptions(streaming=True, runner=STREAMING_RUNNER)
+    options = CachedOptions(streaming=True, runner=STREAMING_RUNNER)
     return _run(options, lambda pipeline: build(read(pipeline), settings))
 
 
@@ -105,7 +105,7 @@ def send_files(
             pipeline | "Updates" >> beam.Create(_split(told, blocks)) if told else None,
         )
 
-    return _run(PipelineOptions(runner=FNAPI_RUNNER), lambda pipeline: build(read(pipeline), settings))
+    return _run(CachedOptions(runner=FNAPI_RUNNER), lambda pipeline: build(read(pipeline), settings))
 
 
 def send_blocks(blocks: Sequence[LogBlock], settings: EmailSettings, *, streaming: bool) -> Sent:
@@ -127,7 +127,7 @@ def send_blocks(blocks: Sequence[LogBlock], settings: EmailSettings, *, streamin
         made = found | MarkFirstEvents(implied_open_on_click=settings.implied_open_on_click) | MakeCalls()
         return Outputs(made.calls, made.dead_letters)
 
-    return _run(PipelineOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER), make)
+    return _run(CachedOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER), make)
 
 
 def _split(messages: list[Message], blocks: int) -> list[MessageBlock]:
@@ -155,7 +155,7 @@ class _GatherFn(beam.DoFn):
             sent.dead_letters += element.letters
 
 
-def _run(options: PipelineOptions, make: Callable[[beam.Pipeline], Outputs]) -> Sent:
+def _run(options: CachedOptions, make: Callable[[beam.Pipeline], Outputs]) -> Sent:
     sent = Sent()
     number = len(_GATHERED)
     _GATHERED[number] = sent

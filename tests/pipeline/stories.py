@@ -6,12 +6,12 @@ from typing import Any, TypeAlias
 
 import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
+from pipelines.cached_options import CachedOptions
 from pipelines.read import BlockMessagesFn
 from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
 from pipelines.segment_to_bigquery import NOTHING, Outputs, Prior, build
@@ -36,7 +36,7 @@ def arrive(at: float, /, **sent: Any) -> TimestampedValue:
 
 def tell(story: Story, settings: Settings = STREAMING, prior: PriorBlock | None = None) -> "Told":
     """Run the pipeline on a story, in the runner that a local stream uses; `prior` is known beforehand."""
-    options = PipelineOptions(streaming=True, runner=STREAMING_RUNNER)
+    options = CachedOptions(streaming=True, runner=STREAMING_RUNNER)
     return _run(
         options, lambda p: p | story | beam.ParDo(BlockMessagesFn("story", settings.window_seconds)), settings, prior
     )
@@ -48,7 +48,7 @@ def read_lines(
     """Run the pipeline on lines of a file, as bounded input."""
     messages = [Message(line, {}, None) for line in lines]
     parts = [MessageBlock(messages[start::blocks], "file", READ_AT) for start in range(blocks)]
-    options = PipelineOptions(runner=FNAPI_RUNNER)
+    options = CachedOptions(runner=FNAPI_RUNNER)
     return _run(options, lambda p: p | beam.Create(parts), settings, prior)
 
 
@@ -100,7 +100,7 @@ class _GatherFn(beam.DoFn):
 
 
 def _run(
-    options: PipelineOptions, read: Callable[[Any], PCollection], settings: Settings, prior: PriorBlock | None
+    options: CachedOptions, read: Callable[[Any], PCollection], settings: Settings, prior: PriorBlock | None
 ) -> Told:
     told = Told()
     number = len(_GATHERED)

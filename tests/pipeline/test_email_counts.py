@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import apache_beam as beam
 import google.cloud.pubsub_v1 as pubsub_v1
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.testing.test_stream import TestStream
 
 from pipelines import send_calls, write_calls
+from pipelines.cached_options import CachedOptions
 from pipelines.email_logs_to_segment import Inputs, build, count_all, deliver
 from pipelines.email_settings import EmailSettings
 from pipelines.read import BlockMessagesFn
@@ -100,7 +100,7 @@ def count(read: Callable[[beam.Pipeline], Inputs], settings: EmailSettings) -> l
     """What is counted of these inputs, before it is added up."""
     _COUNTED.clear()
     streaming = settings.input_files is None
-    options = PipelineOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
+    options = CachedOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
     with _TestPipeline(options=options) as pipeline:
         outputs = build(read(pipeline), settings)
         delivered = deliver(outputs.calls, settings)

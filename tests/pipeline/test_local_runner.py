@@ -6,11 +6,11 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.userstate import CombiningValueStateSpec
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 
+from pipelines.cached_options import CachedOptions
 from transforms.windows import window_by_arrival
 
 STREAMING_RUNNER = "pipelines.local_runner.LocalStreamingRunner"
@@ -83,7 +83,7 @@ def story(latest: Sequence[tuple[str, int, int]]) -> Any:
 
 def run(runner: str, windowed: Any, latest: Sequence[tuple[str, int, int]] = ()) -> list[Any]:
     _heard.clear()
-    pipeline: Any = beam.Pipeline(options=PipelineOptions(streaming=True, runner=runner))
+    pipeline: Any = beam.Pipeline(options=CachedOptions(streaming=True, runner=runner))
     keyed = pipeline | "Hear" >> story(latest) | "Type" >> beam.Map(lambda kv: kv).with_output_types(tuple[str, int])
     _ = (
         keyed
@@ -123,7 +123,7 @@ def test_a_dofn_lives_through_bundles_and_is_replaced_after_a_failure() -> None:
     stream: Any = TestStream().advance_watermark_to(0)
     for values in ((1, 2), (3, 13), (4,)):
         stream = stream.add_elements([("a", value) for value in values])
-    pipeline: Any = beam.Pipeline(options=PipelineOptions(streaming=True, runner=STREAMING_RUNNER))
+    pipeline: Any = beam.Pipeline(options=CachedOptions(streaming=True, runner=STREAMING_RUNNER))
     _ = (
         pipeline
         | "Hear" >> stream.advance_watermark_to_infinity()

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.metrics.metric import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
+from pipelines.cached_options import CachedOptions
 from pipelines.read import UnreadableFileError
 from pipelines.read_persons import SHARDS, ReadWarehousePersons, shard_persons
 from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
@@ -42,7 +42,7 @@ class Read:
 
     def __init__(self, source: str, streaming: bool = False, **rules: Any) -> None:
         _READ.update({"prior": [], "merges": []})
-        options = PipelineOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
+        options = CachedOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
         pipeline = _TestPipeline(options=options)
         settled = pipeline | ReadWarehousePersons(source, "w1", IdentityRules(**rules))
         _ = settled.prior | "GatherPrior" >> beam.ParDo(_GatherFn("prior"))
@@ -201,7 +201,7 @@ def test_many_persons_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_conflicts_in_a_stream_can_be_written(tmp_path: Path) -> None:
     """The rows have a time that a window can hold."""
     source = write(tmp_path, "p.jsonl", [{"email": "a@x", "person_id": n} for n in (1, 2)])
-    options = PipelineOptions(streaming=True, runner=STREAMING_RUNNER)
+    options = CachedOptions(streaming=True, runner=STREAMING_RUNNER)
 
     with _TestPipeline(options=options) as pipeline:
         merges = (pipeline | ReadWarehousePersons(source, "w1")).merges

@@ -15,12 +15,12 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.internal import pickler
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import FixedWindows, GlobalWindow, TimestampedValue
 
 from pipelines import send_calls
+from pipelines.cached_options import CachedOptions
 from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
 from pipelines.segment_api import SegmentApi
 from pipelines.send_calls import SendCalls
@@ -85,7 +85,7 @@ def run(
 ) -> tuple[list[DeadLetter], dict[str, int]]:
     """The dead letters of one bundle, and the counters."""
     _LETTERS.clear()
-    pipeline = _TestPipeline(options=PipelineOptions(runner=FNAPI_RUNNER))
+    pipeline = _TestPipeline(options=CachedOptions(runner=FNAPI_RUNNER))
     refused = (
         pipeline
         | beam.Create([None])
@@ -151,7 +151,7 @@ def test_a_worker_without_a_key_says_what_to_do(segment: MisbehavingSegment, mon
 
 
 def test_neither_the_key_nor_a_connection_travels(segment: MisbehavingSegment) -> None:
-    pipeline = beam.Pipeline(options=PipelineOptions(runner=FNAPI_RUNNER))
+    pipeline = beam.Pipeline(options=CachedOptions(runner=FNAPI_RUNNER))
     _ = pipeline | beam.Create([block(1)]) | SendCalls(segment.url, WriteKeySource())
     text = str(pipeline.to_runner_api()).encode() + pickler.dumps(
         SendCalls(segment.url, WriteKeySource()), use_zlib=False
@@ -232,7 +232,7 @@ def test_a_segment_that_is_gone_fails_the_bundle_and_the_next_run_loses_nothing(
 def test_dead_letters_are_in_the_global_window_at_the_time_of_a_call(segment: MisbehavingSegment) -> None:
     segment.refuses = lambda received: True
     _LETTERS.clear()
-    with _TestPipeline(options=PipelineOptions(runner=FNAPI_RUNNER)) as pipeline:
+    with _TestPipeline(options=CachedOptions(runner=FNAPI_RUNNER)) as pipeline:
         refused = (
             pipeline
             | beam.Create([block(1), block(2)])
@@ -257,7 +257,7 @@ def test_in_a_stream_nothing_waits_for_company(segment: MisbehavingSegment) -> N
         .advance_watermark_to_infinity()
     )
     _LETTERS.clear()
-    with _TestPipeline(options=PipelineOptions(streaming=True, runner=STREAMING_RUNNER)) as pipeline:
+    with _TestPipeline(options=CachedOptions(streaming=True, runner=STREAMING_RUNNER)) as pipeline:
         _ = pipeline | story | SendCalls(segment.url, WriteKeySource()) | beam.ParDo(_KeepFn())
 
     assert segment.batches == [["m1", "m2"], ["m3"]]

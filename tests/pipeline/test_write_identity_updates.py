@@ -6,11 +6,11 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
+from pipelines.cached_options import CachedOptions
 from pipelines.runners import FNAPI_RUNNER, STREAMING_RUNNER
 from pipelines.write_identity_updates import FOLDER, WriteIdentityUpdates
 from pipelines.write_lines import complete_lines, has_lines
@@ -33,7 +33,7 @@ def lines(folder: Path) -> list[str]:
 
 
 def run(source: Any, folder: Path, streaming: bool) -> None:
-    options = PipelineOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
+    options = CachedOptions(streaming=streaming, runner=STREAMING_RUNNER if streaming else FNAPI_RUNNER)
     with _TestPipeline(options=options) as pipeline:
         _ = pipeline | source | WriteIdentityUpdates(str(folder))
 
@@ -89,7 +89,7 @@ class _FailAtTheEndFn(beam.DoFn):
 
 def test_a_bundle_that_fails_shows_nothing(tmp_path: Path) -> None:
     """What it wrote stays hidden: a reader of *.jsonl sees no line of it."""
-    pipeline = _TestPipeline(options=PipelineOptions(runner=FNAPI_RUNNER))
+    pipeline = _TestPipeline(options=CachedOptions(runner=FNAPI_RUNNER))
     rows = pipeline | beam.Create([updates(1)])
     _ = rows | WriteIdentityUpdates(str(tmp_path))
     _ = rows | beam.ParDo(_FailAtTheEndFn())

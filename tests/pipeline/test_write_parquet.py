@@ -7,10 +7,10 @@ from pathlib import Path
 import apache_beam as beam
 import pyarrow.dataset as ds
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as _TestPipeline
 from apache_beam.testing.test_stream import TestStream
 
+from pipelines.cached_options import CachedOptions
 from pipelines.read import BlockMessagesFn
 from pipelines.runners import STREAMING_RUNNER
 from pipelines.segment_to_bigquery import build, write
@@ -29,7 +29,7 @@ def test_late_rows_are_shown_and_nothing_stays_hidden(tmp_path: Path) -> None:
         .advance_watermark_to_infinity()
     )
 
-    with _TestPipeline(options=PipelineOptions(streaming=True, runner=STREAMING_RUNNER)) as pipeline:
+    with _TestPipeline(options=CachedOptions(streaming=True, runner=STREAMING_RUNNER)) as pipeline:
         write(
             build(pipeline | story | beam.ParDo(BlockMessagesFn("story", settings.window_seconds)), settings), settings
         )
