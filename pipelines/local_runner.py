@@ -30,7 +30,7 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner, _S
 from apache_beam.runners.direct.direct_userstate import DirectUserStateContext
 from apache_beam.runners.direct.util import TransformResult
 from apache_beam.runners.direct.watermark_manager import WatermarkManager
-from apache_beam.transforms import core
+from apache_beam.transforms import core, userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark, Always, DefaultTrigger
 from apache_beam.transforms.userstate import is_stateful_dofn
@@ -56,6 +56,7 @@ class LocalStreamingRunner(BundleBasedDirectRunner):
         with (
             _replaced(evaluation_context, "EvaluationContext", _Context),
             _replaced(transform_evaluator, "TransformEvaluatorRegistry", _Registry),
+            _replaced(userstate, "get_dofn_specs", _remember(userstate.get_dofn_specs)),
         ):
             result = super().run_pipeline(pipeline, options)
         running: Any = result._executor
@@ -72,6 +73,18 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, original)
+
+
+def _remember(get_specs: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A DoFn's state and timers, looked up once: Beam looks through all its methods each time that it asks."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def get_known_specs(dofn: Any) -> Any:
+        if id(dofn) not in known:
+            known[id(dofn)] = get_specs(dofn), dofn  # which is held, so that no other one gets its id
+        return known[id(dofn)][0]
+
+    return get_known_specs
 
 
 def _finally(function: Callable[[], None], afterwards: Callable[[], None]) -> Callable[[], None]:

@@ -194,6 +194,7 @@ def test_a_column_that_the_reference_lacks_is_told(write: Write) -> None:
     assert tell("aliases", less, whole) == []
 
 
+@pytest.mark.slow
 def test_the_baseline_by_the_docs_has_no_code_of_the_pipeline() -> None:
     program = "import sys, benchmarks.by_the_docs; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 

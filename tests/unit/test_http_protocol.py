@@ -271,6 +271,7 @@ def test_a_body_has_longer_than_its_head(running: Running) -> None:
         assert status(read_answers(connected, 1)) == b"HTTP/1.1 200"
 
 
+@pytest.mark.slow
 def test_each_pipelined_request_has_a_time_of_its_own(running: Running) -> None:
     request = running.post(running.batch("unhurried"))
     with running.connect() as connected:

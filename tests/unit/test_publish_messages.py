@@ -183,6 +183,7 @@ def test_a_turn_that_comes_too_late_is_not_waited_for() -> None:
     assert told == [503]
 
 
+@pytest.mark.slow
 def test_each_waits_for_its_own_time_whoever_came_before() -> None:
     transport = Deaf()
 
