@@ -46,10 +46,12 @@ def use_emulators(dataset: str | None) -> None:
     The sink asks Google's library for default credentials and a default project, and there is no flag to say that none
     are needed. Without an emulator nothing changes.
     """
-    if dataset is None or not os.environ.get(BIGQUERY_EMULATOR_HOST):
+    if dataset is None or not is_bigquery_emulated():
         return
     import google.auth
     from google.auth.credentials import AnonymousCredentials
 
-    project = dataset.split(".")[0]
+    from schemas.tables import find_project
+
+    project = find_project(dataset)
     google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), project)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pipelines.segment_endpoint import batch_url
 from pipelines.usage import (
     UsageError,
     UsageParser,
@@ -120,11 +121,9 @@ def _check_dataset(dataset: str) -> None:
 
 def _check_endpoint(endpoint: str) -> None:
     try:
-        url = urlsplit(endpoint)
-    except ValueError:
-        url = urlsplit("")
-    if url.scheme not in ("https", "http") or not url.hostname:
-        raise UsageError("--segment_endpoint is a URL, e.g. https://api.segment.io")
+        url = urlsplit(batch_url(endpoint))
+    except ValueError as error:
+        raise UsageError(f"--segment_endpoint: {error}") from None
     if url.scheme == "http" and url.hostname not in _THIS_MACHINE:
         raise UsageError("--segment_endpoint: http:// would show the write key to the network; give https://")
 

@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.clients import bigquery_client, find_columns
 from pipelines.read import UnreadableFileError
 from pipelines.settings import PERSON_FILES
+from schemas.tables import find_project
 
 REQUIRED = ("person_id", "email")
 COLUMNS = (*REQUIRED, "workspace_id")
@@ -136,7 +137,7 @@ def _read_json(file: Any) -> Iterator[PersonRow]:
 
 
 def _read_table(table: str) -> Iterator[PersonRow]:
-    client = bigquery_client(table.split(".")[0])
+    client = bigquery_client(find_project(find_project(table)))
     try:
         there = {name.lower() for name in find_columns(client, table)}
         columns = [column for column in COLUMNS if column in there]

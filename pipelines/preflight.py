@@ -1,7 +1,8 @@
 """Does all that the run needs exist? Asked before any work starts, so that a mistake costs a second and not a job."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
@@ -17,7 +18,7 @@ from pipelines.write_identity_updates import FOLDER
 from pipelines.write_key import SECRET_FLAG
 from pipelines.write_lines import has_lines
 from pipelines.write_parquet import has_parquet_files
-from schemas.tables import CALLS_TABLES, EMAIL_TABLES, load_table
+from schemas.tables import CALLS_TABLES, EMAIL_TABLES, find_project, load_table
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -28,7 +29,7 @@ def check_world(settings: Settings) -> None:
         _check_files("--input_files", settings.input_files)
     if settings.output_dir is not None:
         if settings.input_files is not None:  # a stream goes on where it was
-            _refuse_used(settings.output_dir)
+            _refuse_used(settings.output_dir, (FOLDER,), CALLS_TABLES)
         _check_output_dir(settings.output_dir)
     if settings.input_subscription is not None:
         _check_subscription("--input_subscription", settings.input_subscription)
@@ -53,7 +54,7 @@ def check_email_world(settings: EmailSettings, local: bool) -> None:
             _check_files(flag, pattern)
     if settings.output_dir is not None:
         if settings.input_files is not None:
-            _refuse_lines(settings.output_dir)
+            _refuse_used(settings.output_dir, (CALLS_FOLDER, DEAD_LETTERS_FOLDER))
         _check_output_dir(settings.output_dir)
     for flag, subscription in (
         ("--input_subscription", settings.input_subscription),
@@ -108,39 +109,36 @@ def _check_persons(source: str) -> None:
 
 
 def _ask_columns(flag: str, table: str) -> list[str]:
+    with _ask_bigquery(
+        flag, find_project(find_project(table)), lambda _: f"{table!r} does not exist at {_bigquery()}"
+    ) as client:
+        return find_columns(client, table, retry=None, timeout=_TIMEOUT_SECONDS)
+
+
+@contextmanager
+def _ask_bigquery(flag: str, project: str, say_missing: Callable[[Exception], str]) -> Iterator[Any]:
+    """A client for the questions within; what BigQuery says against them is a `UsageError`."""
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
     from requests.exceptions import RequestException
 
     try:
-        client = bigquery_client(table.split(".")[0])
+        client = bigquery_client(project)
         try:
-            return find_columns(client, table, retry=None, timeout=_TIMEOUT_SECONDS)
+            yield client
         finally:
             client.close()
-    except exceptions.NotFound:
-        raise UsageError(f"{flag}: {table!r} does not exist at {_bigquery()}") from None
+    except exceptions.NotFound as error:
+        raise UsageError(f"{flag}: {say_missing(error)}") from None
     except (exceptions.GoogleAPICallError, GoogleAuthError, RequestException, exceptions.RetryError) as error:
         raise UsageError(f"{flag}: {_bigquery()} cannot be asked: {_first_line(error)}") from None
 
 
-def _refuse_used(output_dir: str) -> None:
+def _refuse_used(output_dir: str, folders: Iterable[str], tables: Iterable[str] = ()) -> None:
     try:
-        is_used = has_lines(output_dir, FOLDER) or any(
-            has_parquet_files(FileSystems.join(output_dir, table)) for table in CALLS_TABLES
+        is_used = any(has_lines(output_dir, folder) for folder in folders) or any(
+            has_parquet_files(FileSystems.join(output_dir, table)) for table in tables
         )
-    except Exception as error:
-        raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None
-    if is_used:
-        raise UsageError(
-            f"--output_dir: {output_dir!r} holds the files of an earlier run; name another folder or remove them, "
-            "since both together would show every call twice"
-        )
-
-
-def _refuse_lines(output_dir: str) -> None:
-    try:
-        is_used = any(has_lines(output_dir, folder) for folder in (CALLS_FOLDER, DEAD_LETTERS_FOLDER))
     except Exception as error:
         raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None
     if is_used:
@@ -200,29 +198,17 @@ def _ask_pubsub(what: str, make_client: Any, ask: Any) -> None:
 
 def _check_dataset(dataset: str, wanted: Mapping[str, Sequence[str]]) -> None:
     """`wanted`: tables and views, each with its columns."""
-    from google.api_core import exceptions
-    from google.auth.exceptions import GoogleAuthError
-    from requests.exceptions import RequestException
-
-    project = dataset.split(".")[0]
-    where = _bigquery()
     create = f"run scripts/create_tables --dataset {dataset}"
-    try:
-        client = bigquery_client(project)
-        try:
-            for name, columns in wanted.items():
-                found = find_columns(client, f"{dataset}.{name}", retry=None, timeout=_TIMEOUT_SECONDS)
-                missing = [column for column in columns if column not in found]
-                if missing:
-                    raise UsageError(f"--output_dataset: {dataset}.{name} lacks the column {missing[0]}: {create}")
-        finally:
-            client.close()
-    except exceptions.NotFound as error:
-        raise UsageError(
-            f"--output_dataset: {dataset!r} lacks tables at {where} ({_first_line(error)}): {create}"
-        ) from None
-    except (exceptions.GoogleAPICallError, GoogleAuthError, RequestException, exceptions.RetryError) as error:
-        raise UsageError(f"--output_dataset: {where} cannot be asked: {_first_line(error)}") from None
+
+    def say_missing(error: Exception) -> str:
+        return f"{dataset!r} lacks tables at {_bigquery()} ({_first_line(error)}): {create}"
+
+    with _ask_bigquery("--output_dataset", find_project(dataset), say_missing) as client:
+        for name, columns in wanted.items():
+            found = find_columns(client, f"{dataset}.{name}", retry=None, timeout=_TIMEOUT_SECONDS)
+            missing = [column for column in columns if column not in found]
+            if missing:
+                raise UsageError(f"--output_dataset: {dataset}.{name} lacks the column {missing[0]}: {create}")
 
 
 def _bigquery() -> str:

@@ -10,6 +10,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from pipelines.clients import bigquery_client
 from schemas.identities import IdentifierType, KnownIdentity, PriorBlock
+from schemas.tables import find_project
 from transforms.logic.read_timestamps import to_micros
 
 BLOCK_IDENTITIES = 10_000
@@ -51,7 +52,7 @@ class ReadKnownIdentities(beam.PTransform):
 
 def read_known(dataset: str) -> Iterator[KnownIdentity]:
     """Every identifier of a type we know that has a person today, in no order. Raises Google's exceptions."""
-    client = bigquery_client(dataset.split(".")[0])
+    client = bigquery_client(find_project(dataset))
     columns = ", ".join(f"today.{name}" for name in VIEW_COLUMNS)
     types = ", ".join(f"'{identifier_type}'" for identifier_type in IdentifierType)
     query = _QUERY.format(columns=columns, dataset=dataset, types=types)

@@ -8,6 +8,7 @@ from apache_beam.pvalue import AsIter, PBegin, PCollection
 
 from pipelines.clients import bigquery_client
 from schemas.calls import CallBlock
+from schemas.tables import find_project
 from transforms.logic.suppress_calls import suppression_key
 
 # 240 KB, which every shard gets.
@@ -55,7 +56,7 @@ class _ReadHashesFn(beam.DoFn):
         self._dataset = dataset
 
     def process(self, impulse: bytes) -> Iterator[CallBlock]:
-        client = bigquery_client(self._dataset.split(".")[0])
+        client = bigquery_client(find_project(self._dataset))
         try:
             keys: list[bytes] = []
             for workspace_id, identifier_hash in client.query_and_wait(_QUERY.format(dataset=self._dataset)):

@@ -94,7 +94,7 @@ def run_reported(pipeline: Any, about: Reported, local: bool, complete: Callable
             result = pipeline.run()
             result.wait_until_finish()
             complete()
-            report.finish(result)
+        report.finish(result)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
@@ -140,7 +140,6 @@ class Report:
 
     def finish(self, result: Any) -> None:
         """Show how the input ended, from the counters of a run that has finished."""
-        self.__exit__(None, None, None)
         if not self._local:
             return
         counters = read_counters(result)

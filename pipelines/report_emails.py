@@ -1,6 +1,7 @@
 """How a run of email_logs_to_segment ended, from its counters."""
 
 from schemas.email_calls import EmailCallKind
+from transforms.logic.snake_case import snake_case
 
 
 def read_outcomes(counters: dict[str, int]) -> dict[str, int]:
@@ -18,7 +19,7 @@ def describe_calls(counters: dict[str, int]) -> list[str]:
     """The calls that were made, a line a kind, and what became of those that were sent to Segment."""
     lines = []
     for kind in EmailCallKind:
-        count = counters.get(f"make_calls/{kind.value.lower().replace(' ', '_')}", 0)
+        count = counters.get(f"make_calls/{snake_case(kind.value)}", 0)
         if count:
             lines.append(f"{kind.value}: {count:,}")
     refused = {key: count for key, count in counters.items() if key.startswith("parse_identity_updates/rejected_")}

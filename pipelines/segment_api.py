@@ -4,27 +4,23 @@ https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
 """
 
 import gzip
-import http.client
-import io
 import logging
 import random
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import urlsplit
 
 import msgspec
 import requests
 import tenacity
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from pipelines.hurry_answers import HurryingAdapter
+from pipelines.segment_endpoint import batch_url
 from schemas.outgoing_calls import OutgoingCall
 
 # https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size: 500 KB a request,
@@ -127,20 +123,6 @@ def join_calls(calls: Sequence[OutgoingCall]) -> bytes:
     return _HEAD + b",".join([call.payload for call in calls]) + _TAIL
 
 
-def batch_url(endpoint: str) -> str:
-    """Where to post, e.g. for https://api.segment.io or https://events.eu1.segmentapis.com/v1/.
-
-    Raises ValueError if it is no address of a server, or one that says more than Segment's have.
-    """
-    parts = urlsplit(endpoint.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("Segment's endpoint is a URL such as https://api.segment.io")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("Segment's endpoint is a URL without a user, a query or a fragment")
-    path = parts.path.rstrip("/").removesuffix("/v1/batch").removesuffix("/v1")
-    return f"{parts.scheme}://{parts.netloc}{path}/v1/batch"
-
-
 class SegmentApi:
     """A connection to Segment, for one thread. Keeps the write key to itself: it cannot be pickled."""
 
@@ -175,7 +157,7 @@ class SegmentApi:
             {"User-Agent": user_agent, "Content-Type": "application/json", "Content-Encoding": "gzip"}
         )
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, _HurryingAdapter())
+            self._session.mount(scheme, HurryingAdapter())
 
     def send(self, calls: Sequence[OutgoingCall]) -> Iterator[Sent]:
         """Deliver the calls of one request; every call is in one of the results, in their order.
@@ -337,51 +319,3 @@ def _find_error(state: tenacity.RetryCallState) -> _UnansweredError:
     error = state.outcome and state.outcome.exception()
     assert isinstance(error, _UnansweredError)
     return error
-
-
-class _HurriedSocket(io.RawIOBase):
-    """What comes from a socket, as long as no more than the socket's timeout has passed.
-
-    The timeout itself starts anew with each packet. So the last of them comes within twice the time.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._raw = sock.makefile("rb", buffering=0)
-        self._deadline = time.monotonic() + (sock.gettimeout() or ANSWER_SECONDS)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if time.monotonic() > self._deadline:
-            raise TimeoutError("the answer takes too long")
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _HurriedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(_HurriedSocket(sock))
-
-
-class _HttpConnection(HTTPConnection):
-    response_class = _HurriedResponse
-
-
-class _HttpsConnection(HTTPSConnection):
-    response_class = _HurriedResponse
-
-
-class _HurryingAdapter(HTTPAdapter):
-    """Holds an answer, headers and body, to the read timeout as a whole: one byte a second must not hold a worker."""
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> urllib3.HTTPConnectionPool:
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
-        is_https = isinstance(pool, urllib3.HTTPSConnectionPool)
-        pool.ConnectionCls = _HttpsConnection if is_https else _HttpConnection
-        return pool

@@ -10,7 +10,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipelines.segment_api import Packer, SegmentApi, batch_url
+from pipelines.segment_api import Packer, SegmentApi
 from pipelines.version import pipeline_version
 from pipelines.write_key import WriteKeySource
 from schemas.calls import MAX_CALL_BYTES
@@ -78,7 +78,6 @@ class SendCallsAndTell(beam.PTransform):
 
 class _SendFn(beam.DoFn):
     def __init__(self, endpoint: str, key_source: WriteKeySource, max_rejected_percent: float) -> None:
-        batch_url(endpoint)
         self._endpoint = endpoint
         self._key_source = key_source
         self._max_rejected_percent = max_rejected_percent

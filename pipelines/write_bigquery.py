@@ -74,7 +74,8 @@ class WriteBigQuery(beam.PTransform):
 
     def __init__(self, dataset: str, tables: tuple[str, ...], method: str) -> None:
         super().__init__()
-        self._dataset = dataset.replace(".", ":")
+        project, _, name = dataset.rpartition(".")
+        self._dataset = f"{project}:{name}"
         self._tables = tables
         self._method = method
 

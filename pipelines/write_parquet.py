@@ -15,7 +15,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.rows import Row, TableRows
 from schemas.tables import CALLS_TABLES, arrow_schema, load_table
-from transforms.several_outputs import takes_several
+from transforms.several_outputs import gives_several
 
 # As Python values rows take ten times what they take in the file, and more than a processor's cache holds: these become
 # columns of Arrow while they are still in it, which takes a tenth off the whole of shaping and writing.
@@ -42,7 +42,7 @@ class WriteParquet(beam.PTransform):
         self._output_dir = output_dir
         self._window_seconds = window_seconds
 
-    @takes_several
+    @gives_several
     def expand(self, rows: Mapping[str, PCollection]) -> PCollection:
         """Apply it to PCollections of `TableRows` by what they are called; gives the paths of the files.
 

@@ -143,6 +143,11 @@ def describe_view(name: str) -> str:
     return " ".join(line.removeprefix("--").strip() for line in comment)
 
 
+def find_project(name: str) -> str:
+    """The project of PROJECT.DATASET: all before the last dot, since a domain's project has dots of its own."""
+    return name.rpartition(".")[0]
+
+
 def check_dataset(dataset: str) -> None:
     """Raise ValueError unless `dataset` is PROJECT.DATASET with names that BigQuery allows."""
     if not _DATASET.fullmatch(dataset):

@@ -13,12 +13,11 @@ from rich.table import Table
 
 from pipelines.clients import bigquery_client
 from schemas.connections import ApiKey, Connection, ConnectionKind
-from schemas.tables import check_dataset
+from schemas.tables import check_dataset, find_project
 from services.connection_store import ConnectionStore, StoreError
 from services.manage_connections import (
     DEFAULT_CALLS_PER_SECOND,
     ROTATION_SECONDS,
-    RefusedConnectionError,
     create_connection,
     keep_signing_secret,
     revoke_keys,
@@ -37,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         check_dataset(options.dataset)
-        store = ConnectionStore(bigquery_client(options.dataset.split(".")[0]), options.dataset)
+        store = ConnectionStore(bigquery_client(find_project(options.dataset)), options.dataset)
         options.act(store, options)
-    except (ValueError, RefusedConnectionError, StoreError, SecretStoreError, GoogleAuthError) as error:
+    except (ValueError, StoreError, SecretStoreError, GoogleAuthError) as error:
         said = str(error).strip() or type(error).__name__
         print(f"connections: {said.splitlines()[0]}", file=sys.stderr)
         return FAILED

@@ -23,6 +23,7 @@ from schemas.tables import (
     bigquery_schema,
     check_dataset,
     describe_view,
+    find_project,
     load_table,
     load_view,
 )
@@ -275,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--dataset: {error}", file=sys.stderr)
         return 2
     try:
-        client = bigquery_client(options.dataset.rsplit(".", 1)[0])
+        client = bigquery_client(find_project(options.dataset))
         changes = create_tables(client, options.dataset, location=options.location, dry_run=options.dry_run)
     except UpdateRefusedError as refusal:
         print(f"{refusal}\nNothing was changed.", file=sys.stderr)

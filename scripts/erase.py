@@ -18,14 +18,12 @@ from pipelines.identity_settings import read_identity_settings
 from pipelines.usage import UsageError, check_resource
 from schemas.identities import IdentifierType
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
-from schemas.tables import check_dataset
+from schemas.tables import check_dataset, find_project
 from scripts.erase_person import Erased, Eraser, Request, RowsRefusedError
 from transforms.logic.parse_call import normalise_email
 
 DONE, LEFT, FAILED = 0, 1, 2
 """Exit codes: all is erased; some rows are too young, try again later; a mistake, or BigQuery cannot be asked."""
-
-_BIGQUERY_ERRORS = GoogleAPIError, GoogleAuthError, RequestException, RowsRefusedError
 
 
 class _StreamingBufferError(Exception):
@@ -42,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             DEFAULT_RULES if options.identity_settings is None else read_identity_settings(options.identity_settings)
         )
         request = _read_request(options, rules)
-        client = bigquery_client(options.dataset.split(".")[0])
+        client = bigquery_client(find_project(options.dataset))
         eraser = Eraser(client, options.dataset, rules, options.topic)
         requests = eraser.find_requests(options.workspace_id) if request is None else [request]
         return _erase_all(eraser, requests, options)

@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.clients import bigquery_client
-from pipelines.identity_settings import IdentitySettingsError, read_identity_settings
+from pipelines.identity_settings import read_identity_settings
 from pipelines.read_known import read_known
 from pipelines.write_bigquery import bigquery_rows
 from schemas.calls import SegmentCall
 from schemas.identities import KnownIdentity, LinkBlock
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
-from schemas.tables import check_dataset
+from schemas.tables import check_dataset, find_project
 from scripts.create_tables import RETRY
 from transforms.logic.heal_identities import Healing, heal, rebuild
 from transforms.logic.identify_callers import find_links
@@ -120,13 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rules = (
             DEFAULT_RULES if options.identity_settings is None else read_identity_settings(options.identity_settings)
         )
-        client = bigquery_client(options.dataset.split(".")[0])
+        client = bigquery_client(find_project(options.dataset))
         healing = find_healing(client, options.dataset, rules, is_rebuild=options.rebuild)
         if not options.dry_run:
             write_healing(client, options.dataset, healing)
     except (
         ValueError,
-        IdentitySettingsError,
         WarehousePersonsError,
         GoogleAPIError,
         GoogleAuthError,

@@ -8,7 +8,6 @@ import argparse
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -54,9 +53,9 @@ class PubsubEmulator:
 
     host: str
 
-    def __init__(self, port: int = 0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._port = port
-        broker = Broker(clock)
+        broker = Broker()
         self._server = grpc.server(
             ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="pubsub-emulator"),
             handlers=[_publisher(broker), _subscriber(broker), _Unimplemented()],

@@ -25,7 +25,7 @@ from requests.exceptions import RequestException
 from pipelines.clients import bigquery_client
 from schemas.email_outcomes import OUTCOME_OF_STEP
 from schemas.rejections import Reason
-from schemas.tables import check_dataset
+from schemas.tables import check_dataset, find_project
 from scripts.create_tables import RETRY
 from transforms.logic.snake_case import snake_case
 
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             letters = read_dead_letters(options.files, *chosen)
         else:
             check_dataset(options.dataset)
-            client = bigquery_client(options.dataset.split(".")[0])
+            client = bigquery_client(find_project(options.dataset))
             letters = find_dead_letters(client, options.dataset, *chosen)
         if options.step is not None or options.dataset is not None:  # files hold those of email_logs_to_segment alone
             letters, left_out = choose_letters(letters, options.step)

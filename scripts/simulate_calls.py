@@ -113,16 +113,12 @@ class _World:
     def _page(self, person: "_Person") -> bytes:
         name = self._chance.choice(_PAGES)
         properties = {"path": f"/{name.lower().replace(' ', '-')}", "title": f"{name} | Acme"}
-        return self._send(
-            *self._library.page(**person.ids(), name=name, properties=properties, context=_context(person))
-        )
+        return self._send(*self._library.page(**person.ids(), name=name, properties=properties, context=_context()))
 
     def _track(self, person: "_Person") -> bytes:
         event = self._chance.choice(_EVENTS)
         properties = {"plan": self._chance.choice(_PLANS), "seats": self._chance.randrange(1, 50), "revenue": 12.5}
-        return self._send(
-            *self._library.track(**person.ids(), event=event, properties=properties, context=_context(person))
-        )
+        return self._send(*self._library.track(**person.ids(), event=event, properties=properties, context=_context()))
 
     def _identify(self, person: "_Person") -> bytes:
         traits = {
@@ -134,7 +130,7 @@ class _World:
             "createdAt": "2026-03-01T08:00:00Z",
         }
         sent = self._library.identify(
-            user_id=person.user_id, anonymous_id=person.anonymous_id, traits=traits, context=_context(person)
+            user_id=person.user_id, anonymous_id=person.anonymous_id, traits=traits, context=_context()
         )
         return self._send(*sent)
 
@@ -189,15 +185,14 @@ class _Person:
 
     def change_device(self, chance: random.Random) -> None:
         self.anonymous_id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
-        self._is_known_here = False
 
     def ids(self) -> dict[str, str]:
-        """Anonymous until the person has signed up; then by userId on the devices where that happened."""
+        """Anonymous until the person has signed up; then by userId as well, on every device."""
         ids = {"anonymous_id": self.anonymous_id}
         return ids | {"user_id": self.user_id} if self.signed_up else ids
 
 
-def _context(person: _Person) -> dict[str, Any]:
+def _context() -> dict[str, Any]:
     return {
         "ip": "203.0.113.7",
         "locale": "en-US",

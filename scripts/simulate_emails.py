@@ -38,16 +38,14 @@ class Mailing:
     """And of the others; identifies are not among them."""
     engagement: Counter[str] = field(default_factory=Counter)
     """Columns of the view `email_engagement` -> what they must be."""
-    prospect: str = ""
-    """A recipient who clicks first and opens later."""
 
 
 def simulate_emails(recipients: Sequence[str], prospect: str, seed: int, now: datetime) -> Mailing:
     """One campaign run to these addresses; half of the provider's messages are SendGrid's, half our own lines.
 
-    `prospect`: whose story is told. Sent five hours before `now`.
+    `prospect`: whose story is told, who clicks first and opens later. Sent five hours before `now`.
     """
-    mailing = Mailing(prospect=prospect)
+    mailing = Mailing()
     chance = random.Random(seed)
     sent = now - timedelta(hours=5)
     before, after = _Log(chance), _Log(chance)

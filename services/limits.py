@@ -1,7 +1,6 @@
 """What the collector takes at most; above it, it says so."""
 
 # https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size
-MAX_CALL_BYTES = 32 * 1024
 MAX_BATCH_BYTES = 500 * 1024
 MAX_BATCH_CALLS = 2500
 

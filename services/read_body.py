@@ -85,12 +85,12 @@ def check_head(head: Head, most: int) -> None:
         raise _too_large(most)
 
 
-async def read_body(head: Head, receive: Receive, most: int, room: Room, seconds: float = BODY_SECONDS) -> bytes:
+async def read_body(head: Head, receive: Receive, most: int, room: Room) -> bytes:
     """The body, unpacked. Raises `RefusedError`: 408 if it does not come in time, 413 if it is too large, 400, 503."""
     chunks = []
     size = 0
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(BODY_SECONDS):
             is_more = True
             while is_more:
                 message = await receive()
@@ -104,7 +104,7 @@ async def read_body(head: Head, receive: Receive, most: int, room: Room, seconds
                 chunks.append(chunk)
                 is_more = message.get("more_body", False)
     except TimeoutError:
-        raise RefusedError(408, "too_slow", f"The body did not come within {seconds:g} seconds") from None
+        raise RefusedError(408, "too_slow", f"The body did not come within {BODY_SECONDS:g} seconds") from None
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     if head.encoding == b"gzip":
         body = _unpack(body, most)

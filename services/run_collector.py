@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from schemas.pubsub_names import check_pubsub_name
-from schemas.tables import check_dataset
+from schemas.tables import check_dataset, find_project
 from services.limits import REFRESH_SECONDS
 from services.one_line_parser import OneLineParser
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from services.serve_collector import make_server
 
     try:
-        store = ConnectionStore(bigquery_client(settings.dataset.partition(".")[0]), settings.dataset)
+        store = ConnectionStore(bigquery_client(find_project(settings.dataset)), settings.dataset)
         connections = KnownConnections(store.load, open_secret_store(settings.secrets).read)
         connections.refresh()
     except DefaultCredentialsError:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from schemas.tables import check_dataset
+from schemas.tables import check_dataset, find_project
 from services.one_line_parser import OneLineParser
 from services.page.sessions import MIN_TOKEN_CHARACTERS
 
@@ -106,7 +106,7 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
     from services.secret_store import SecretManagerStore, SecretStoreError, open_secret_store
 
     try:
-        client = bigquery_client(flags.dataset.rpartition(".")[0])
+        client = bigquery_client(find_project(flags.dataset))
         secrets = open_secret_store(flags.secrets)
     except (GoogleAuthError, SecretStoreError) as error:
         raise SettingsError(f"no access to Google Cloud: {' '.join(str(error).split())}") from None

@@ -4,10 +4,11 @@ import logging
 
 from starlette.types import Receive, Scope, Send
 
+from schemas.calls import MAX_CALL_BYTES
 from schemas.connections import Connection, ConnectionKind
 from services.answers import BUG, OPEN_TO_PAGES, TAKEN, RefusedError, say_refused
 from services.door import Door
-from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES
+from services.limits import MAX_BATCH_BYTES
 from services.publish_messages import Publisher
 from services.read_body import check_head, read_body
 from services.read_head import read_head

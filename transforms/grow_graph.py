@@ -133,7 +133,7 @@ class _TellLinksFn(beam.DoFn):
         workspace_id, block = element
         facts = [fact for link in block.links for fact in tell_link(workspace_id, link, self._rules)]
         if block.prior is not None:
-            facts += tell_prior(block.prior, self._rules)
+            facts += tell_prior(block.prior)
         yield from send_home([fact for fact in facts if not isinstance(fact, Claimed)], self._shards)
         for claims in send_home([fact for fact in facts if isinstance(fact, Claimed)], self._shards):
             yield TaggedOutput("claims", claims)

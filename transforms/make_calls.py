@@ -13,6 +13,7 @@ from schemas.email_calls import EmailCallBlock, EmailCallKind
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, LetterBlock, Reason
 from transforms.logic.make_call import make_call
+from transforms.logic.snake_case import snake_case
 from transforms.several_outputs import gives_several
 
 
@@ -37,7 +38,7 @@ class MakeCalls(beam.PTransform):
 
 class _MakeCallFn(beam.DoFn):
     def __init__(self) -> None:
-        self._made = {kind.value: Metrics.counter("make_calls", _counter_name(kind)) for kind in EmailCallKind}
+        self._made = {kind.value: Metrics.counter("make_calls", snake_case(kind.value)) for kind in EmailCallKind}
         self._too_large = Metrics.counter("make_calls", "rejected_too_large")
 
     def process(
@@ -60,10 +61,6 @@ class _MakeCallFn(beam.DoFn):
             yield made
         if letters:
             yield TaggedOutput("dead_letters", LetterBlock(letters))
-
-
-def _counter_name(kind: EmailCallKind) -> str:
-    return kind.value.lower().replace(" ", "_")
 
 
 def _bury(made: OutgoingCall) -> DeadLetter:

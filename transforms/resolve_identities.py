@@ -130,7 +130,7 @@ class _FindLinksFn(beam.DoFn):
     def __init__(self, rules: IdentityRules) -> None:
         self._rules = rules
 
-    def process(self, block: CallBlock | CallerBlock) -> Iterator[tuple[str, LinkBlock]]:
+    def process(self, block: CallBlock) -> Iterator[tuple[str, LinkBlock]]:
         yield from find_links(block.calls, self._rules).items()
 
 

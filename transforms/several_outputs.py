@@ -9,12 +9,6 @@ Expand = TypeVar("Expand", bound=Callable[..., Any])
 
 
 def gives_several(expand: Expand) -> Expand:
-    """Mark an `expand` that returns a NamedTuple of PCollections: Beam reads its annotation and would warn of it."""
-    no_annotations(expand)
-    return expand
-
-
-def takes_several(expand: Expand) -> Expand:
-    """Mark an `expand` that is applied to PCollections by name: of that annotation Beam would warn, too."""
+    """Mark an `expand` that gives or takes several PCollections: Beam reads its annotation and would warn of it."""
     no_annotations(expand)
     return expand

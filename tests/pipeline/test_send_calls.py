@@ -161,11 +161,6 @@ def test_neither_the_key_nor_a_connection_travels(segment: MisbehavingSegment) -
     assert pickle.loads(pickle.dumps(WriteKeySource("projects/p/secrets/s"))) == WriteKeySource("projects/p/secrets/s")
 
 
-def test_an_endpoint_that_is_none_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="Segment's endpoint"):
-        SendCalls("api.segment.io", WriteKeySource())
-
-
 def test_a_wrong_key_stops_the_job_before_all_is_drained(segment: MisbehavingSegment) -> None:
     segment.always = Answer(401, body=b"no such key")
 

@@ -59,7 +59,7 @@ class GraphStream:
         """One window."""
         told = [fact for link in links for fact in tell_link(workspace_id, link, self._rules)]
         if prior is not None:
-            told += tell_prior(prior, self._rules)
+            told += tell_prior(prior)
         self._batches += 1
         if prior is not None and prior.known:
             self._published_log.append(encode_facts(self.published.recognise(prior.known)))

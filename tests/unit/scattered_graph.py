@@ -76,7 +76,7 @@ class ScatteredGraph:
 
     def tell_prior(self, prior: PriorBlock) -> None:
         """What tables say: of identifiers that are published already, before anything else is."""
-        self._send("Admit", tell_prior(prior, self._rules))
+        self._send("Admit", tell_prior(prior))
         known: dict[int, list[KnownIdentity]] = defaultdict(list)
         for identity in prior.known:
             known[self._home((identity.workspace_id, identity.identifier_type, identity.identifier))].append(identity)

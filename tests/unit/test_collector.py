@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from schemas.calls import MAX_CALL_BYTES
 from schemas.connections import Connection, ConnectionKind
 from services.answers import RefusedError
 from services.collector import build_collector
@@ -32,7 +33,7 @@ from services.connection_store import StoreError
 from services.door import Door
 from services.keys import make_key
 from services.known_connections import KnownConnections
-from services.limits import MAX_BATCH_BYTES, MAX_CALL_BYTES, MAX_STRANGER_BYTES, MAX_WEBHOOK_BYTES, MESSAGE_BYTES
+from services.limits import MAX_BATCH_BYTES, MAX_STRANGER_BYTES, MAX_WEBHOOK_BYTES, MESSAGE_BYTES
 from services.publish_messages import Publisher
 from services.read_body import PendingBytes
 from services.secret_store import SecretStoreError

@@ -28,12 +28,12 @@ from pipelines.segment_api import (
     SegmentApi,
     SegmentUnreachableError,
     Sent,
-    batch_url,
     is_refusal,
     join_calls,
     quote_answer,
     read_retry_after,
 )
+from pipelines.segment_endpoint import batch_url
 from pipelines.usage import UsageError
 from pipelines.write_key import SEGMENT_WRITE_KEY, NoWriteKeyError, WriteKeySource
 from schemas.calls import MAX_CALL_BYTES
@@ -246,6 +246,9 @@ def test_the_endpoint_may_be_written_in_several_ways(endpoint: str, url: str) ->
         "https://key:@api.segment.io",
         "https://a.b?c=1",
         "https://a.b#c",
+        "https://[a",
+        "https://a.b:70000",
+        "https://a.b:0",
     ],
 )
 def test_what_is_no_endpoint_is_refused_without_repeating_it(endpoint: str) -> None:

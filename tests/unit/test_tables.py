@@ -12,7 +12,9 @@ from schemas.tables import (
     arrow_schema,
     beam_schema,
     bigquery_schema,
+    check_dataset,
     describe_view,
+    find_project,
     load_table,
     load_view,
 )
@@ -149,6 +151,13 @@ def test_dataset_that_is_no_name_is_refused(dataset: str) -> None:
 @pytest.mark.parametrize("dataset", ["local.segment", "my-project-1.segment_EU", "example.com:my-project.segment"])
 def test_dataset_is_put_into_the_view(dataset: str) -> None:
     assert f"`{dataset}.identities`" in load_view("current_identities", dataset)
+
+
+@pytest.mark.parametrize("project", ["my-project", "example.com:my-project"])
+def test_a_project_of_a_domain_has_dots_of_its_own(project: str) -> None:
+    check_dataset(f"{project}.segment")
+
+    assert find_project(f"{project}.segment") == project
 
 
 def test_unknown_names_are_refused() -> None:

@@ -41,7 +41,7 @@ def tell_link(workspace_id: str, link: Link, rules: IdentityRules) -> Iterator[F
         yield _claim(link.anonymous_id, link.timestamp, owner, rules, cause)
 
 
-def tell_prior(block: PriorBlock, rules: IdentityRules) -> Iterator[Fact]:
+def tell_prior(block: PriorBlock) -> Iterator[Fact]:
     """What a warehouse and an earlier job say. No call is the cause: no message_id, and the time of reading."""
     cause = "", block.read_at
     for person in block.warehouse:
