@@ -140,7 +140,7 @@ def _open_collector(stack: ExitStack, folder: Path) -> Door:
     from services.manage_connections import MAX_CALLS_PER_SECOND, create_connection
 
     bigquery = stack.enter_context(start_bigquery())
-    os.environ[BIGQUERY_EMULATOR_HOST] = bigquery.host
+    os.environ[BIGQUERY_EMULATOR_HOST] = bigquery
     client = bigquery_client(_PROJECT)
     create_tables(client, _DATASET)
     _, key = create_connection(
@@ -158,7 +158,7 @@ def _open_collector(stack: ExitStack, folder: Path) -> Door:
     about = ["--logs_topic", logs_topic, "--dataset", _DATASET, "--secrets", str(secrets)]
     return Door(
         lambda topic, port: ["services.run_collector", "--calls_topic", topic, *about, "--port", str(port)],
-        {BIGQUERY_EMULATOR_HOST: bigquery.host},
+        {BIGQUERY_EMULATOR_HOST: bigquery},
         key,
     )
 

@@ -6,11 +6,15 @@ from urllib.parse import urlsplit
 
 from pipelines.segment_endpoint import batch_url
 from pipelines.usage import (
+    DAY_SECONDS,
+    MAX_SHARDS,
     UsageError,
     UsageParser,
     add_dead_letter_topic,
     add_input,
     add_max_rejected_percent,
+    check_one_input,
+    check_output_dataset,
     check_percent,
     check_resource,
     check_workspace,
@@ -19,8 +23,6 @@ from pipelines.write_key import SECRET_FLAG, SEGMENT_WRITE_KEY, WriteKeySource
 from schemas.email_logs import MAX_LOG_BYTES
 
 PROGRAM = "email_logs_to_segment"
-
-DAY_SECONDS = 24 * 3600
 
 # Longer than any provider tries to deliver a webhook: SNS, the most patient, ends after 23 days.
 # https://docs.aws.amazon.com/sns/latest/dg/sns-message-delivery-retries.html
@@ -31,9 +33,6 @@ MAX_TTL_DAYS = 3650
 # Pub/Sub: so long a count waits for others of its minute, so fresh is the page that shows them, and so much later a
 # local run acknowledges a message.
 COUNTS_WINDOW_SECONDS = 5
-
-# More keys than any job has use for: each costs every block of lines some bytes.
-MAX_SHARDS = 10_000
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
@@ -64,8 +63,7 @@ class EmailSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        if (self.input_subscription is None) == (self.input_files is None):
-            raise UsageError("give exactly one input: --input_subscription or --input_files")
+        check_one_input(self.input_subscription, self.input_files)
         if self.output_topic is None and self.segment_endpoint is None and self.output_dir is None:
             raise UsageError(
                 "give at least one output of calls: --output_topic, --segment_endpoint or --output_dir"
@@ -79,8 +77,7 @@ class EmailSettings:
         check_resource("--identity_subscription", self.identity_subscription, "subscriptions")
         check_resource("--output_topic", self.output_topic, "topics")
         check_resource("--dead_letter_topic", self.dead_letter_topic, "topics")
-        if self.output_dataset is not None:
-            _check_dataset(self.output_dataset)
+        check_output_dataset(self.output_dataset)
         check_workspace(self.workspace_id)
         if self.segment_endpoint is None and self.segment_write_key_secret is not None:
             raise UsageError(f"{SECRET_FLAG} needs --segment_endpoint, e.g. https://api.segment.io")
@@ -108,15 +105,6 @@ class EmailSettings:
     def write_key_source(self) -> WriteKeySource:
         """Where the write key is."""
         return WriteKeySource(self.segment_write_key_secret)
-
-
-def _check_dataset(dataset: str) -> None:
-    from schemas.tables import check_dataset  # which takes Arrow, and that its time
-
-    try:
-        check_dataset(dataset)
-    except ValueError as error:
-        raise UsageError(f"--output_dataset: {error}") from None
 
 
 def _check_endpoint(endpoint: str) -> None:

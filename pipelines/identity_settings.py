@@ -33,8 +33,10 @@ class IdentitySettingsError(ValueError):
     """A mistake in the file, in one line: which file, which line of it, what is wrong and how to mend it."""
 
 
-def read_identity_settings(path: str) -> IdentityRules:
-    """The rules of a file on any file system that Beam knows. Raises `IdentitySettingsError`."""
+def read_identity_settings(path: str | None) -> IdentityRules:
+    """The rules of a file on any file system that Beam knows, or ours. Raises `IdentitySettingsError`."""
+    if path is None:
+        return DEFAULT_RULES
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 

@@ -6,11 +6,15 @@ from dataclasses import dataclass, replace
 
 from pipelines.identity_settings import IdentitySettingsError, read_identity_settings
 from pipelines.usage import (
+    DAY_SECONDS,
+    MAX_SHARDS,
     UsageError,
     UsageParser,
     add_dead_letter_topic,
     add_input,
     add_max_rejected_percent,
+    check_one_input,
+    check_output_dataset,
     check_percent,
     check_resource,
     check_workspace,
@@ -21,11 +25,7 @@ from schemas.tables import check_dataset
 
 PROGRAM = "segment_to_bigquery"
 
-DAY_SECONDS = 24 * 3600
 MAX_HORIZON_DAYS = 30
-
-# More keys than any job has use for: each costs every window some bytes.
-MAX_SHARDS = 10_000
 
 # Enough for a million people. In one process there is nobody to share the work with, and each window costs each pair of
 # shards an element.
@@ -67,21 +67,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        if (self.input_subscription is None) == (self.input_files is None):
-            raise UsageError("give exactly one input: --input_subscription or --input_files")
+        check_one_input(self.input_subscription, self.input_files)
         if self.output_dataset is None and self.output_dir is None:
             raise UsageError("give at least one output: --output_dataset or --output_dir")
         check_resource("--input_subscription", self.input_subscription, "subscriptions")
         check_resource("--dead_letter_topic", self.dead_letter_topic, "topics")
         check_resource("--identity_topic", self.identity_topic, "topics")
-        if self.output_dataset is not None:
-            try:
-                check_dataset(self.output_dataset)
-            except ValueError as error:
-                raise UsageError(f"--output_dataset: {error}") from None
+        check_output_dataset(self.output_dataset)
         check_workspace(self.workspace_id)
         if not 1 <= self.dedupe_horizon_seconds <= MAX_HORIZON_DAYS * DAY_SECONDS:
-            raise UsageError(f"--dedupe_horizon_seconds lies between 1 and {MAX_HORIZON_DAYS * DAY_SECONDS}, 30 days")
+            raise UsageError(
+                f"--dedupe_horizon_seconds lies between 1 and {MAX_HORIZON_DAYS * DAY_SECONDS}, {MAX_HORIZON_DAYS} days"
+            )
         if self.window_seconds < 1:
             raise UsageError("--window_seconds is at least 1")
         if self.identity_shards is not None and not 1 <= self.identity_shards <= MAX_SHARDS:
@@ -197,7 +194,7 @@ def parse_settings(argv: Sequence[str]) -> tuple[Settings, list[str]]:
     flags, beam_flags = build_parser().parse_flags(argv)
     path = flags.pop("identity_settings")
     try:
-        rules = DEFAULT_RULES if path is None else read_identity_settings(path)
+        rules = read_identity_settings(path)
     except IdentitySettingsError as error:
         raise UsageError(f"--identity_settings: {error}") from None
     return Settings(**flags, identity_rules=rules), beam_flags

@@ -12,6 +12,11 @@ from typing import Any, NoReturn
 
 from schemas.pubsub_names import check_pubsub_name
 
+DAY_SECONDS = 24 * 3600
+
+# More keys than any job has use for: each costs every window, or every block of lines, some bytes.
+MAX_SHARDS = 10_000
+
 # What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
 INTERRUPTED = 130
 
@@ -82,8 +87,9 @@ def add_max_rejected_percent(rules: Any, default: float, what: str) -> None:
 def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None:
     """Show the help, or refuse a flag, by `parse`: called before Beam is imported, which takes two seconds.
 
-    `make_options` switches the garbage collector on again: what is imported stays, and looking through it over and over
-    for what does not takes a fifth of the import. Until `run_reported` a Ctrl-C shows no stack of what is imported.
+    The garbage collector is off from here on, until `make_options` finds that the run is not local: what is imported
+    stays, and looking through it over and over for what does not takes a fifth of the import. Until `run_reported` a
+    Ctrl-C shows no stack of what is imported.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
         signal.signal(signal.SIGINT, leave)
@@ -115,6 +121,24 @@ def suggest_flag(unknown: str, known: Sequence[str]) -> str:
     name = unknown.split("=")[0]
     close = difflib.get_close_matches(name, known, n=1)
     return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def check_one_input(subscription: str | None, files: str | None) -> None:
+    """Raise `UsageError` unless it is one of the two."""
+    if (subscription is None) == (files is None):
+        raise UsageError("give exactly one input: --input_subscription or --input_files")
+
+
+def check_output_dataset(dataset: str | None) -> None:
+    """Raise `UsageError` unless it is PROJECT.DATASET, or none."""
+    if dataset is None:
+        return
+    from schemas.tables import check_dataset  # which takes Arrow, and that its time
+
+    try:
+        check_dataset(dataset)
+    except ValueError as error:
+        raise UsageError(f"--output_dataset: {error}") from None
 
 
 def check_resource(flag: str, name: str | None, kind: str) -> None:

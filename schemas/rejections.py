@@ -62,7 +62,8 @@ class DeadLetter(msgspec.Struct, array_like=True, omit_defaults=True):
     """A `Reason`."""
     detail: str
     rejected_at: int
-    """When the message arrived, in microseconds since 1970."""
+    """When the message arrived, in microseconds since 1970; for a call to Segment that is too large or refused, and for
+    a row that BigQuery refused, when that was found."""
     workspace_id: str
     connection_id: str | None = None
     type: str | None = None

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -22,19 +21,11 @@ START_SECONDS = 60.0
 _LOG_LINES_SHOWN = 20
 
 
-@dataclass(frozen=True)
-class RunningBigquery:
-    """What to put into BIGQUERY_EMULATOR_HOST, a URL, and HOST:PORT of the gRPC APIs (Storage Read and Write)."""
-
-    host: str
-    grpc_host: str
-
-
 @contextmanager
-def start_bigquery(start_seconds: float = START_SECONDS) -> Iterator[RunningBigquery]:
-    """An empty BigQuery in memory, gone on exit, whatever the exit; sets no environment variable.
+def start_bigquery() -> Iterator[str]:
+    """An empty BigQuery in memory, gone on exit, whatever the exit; gives what to put into BIGQUERY_EMULATOR_HOST.
 
-    Raises RuntimeError with the last lines of its log if it does not answer within `start_seconds`.
+    Raises RuntimeError with the last lines of its log if it does not answer in time.
     """
     rest_port, grpc_port = find_free_ports(2)
     with tempfile.TemporaryFile() as log:
@@ -49,8 +40,8 @@ def start_bigquery(start_seconds: float = START_SECONDS) -> Iterator[RunningBigq
             start_new_session=True,
         )
         try:
-            _await_answer(process, rest_port, start_seconds, log)
-            yield RunningBigquery(f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
+            _await_answer(process, rest_port, log)
+            yield f"http://127.0.0.1:{rest_port}"
         finally:
             with suppress(ProcessLookupError):
                 # It has nothing to save.
@@ -58,8 +49,8 @@ def start_bigquery(start_seconds: float = START_SECONDS) -> Iterator[RunningBigq
             process.communicate()
 
 
-def _await_answer(process: subprocess.Popen[bytes], port: int, seconds: float, log: IO[bytes]) -> None:
-    give_up = time.monotonic() + seconds
+def _await_answer(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
+    give_up = time.monotonic() + START_SECONDS
     while not _is_ready(port):
         if process.poll() is not None or time.monotonic() > give_up:
             what = "did not answer in time" if process.returncode is None else f"ended with {process.returncode}"

@@ -17,7 +17,7 @@ from pipelines.clients import bigquery_client
 from pipelines.identity_settings import read_identity_settings
 from pipelines.usage import UsageError, check_resource
 from schemas.identities import IdentifierType
-from schemas.identity_rules import DEFAULT_RULES, IdentityRules
+from schemas.identity_rules import IdentityRules
 from schemas.tables import check_dataset, find_project
 from scripts.erase_person import Erased, Eraser, Request, RowsRefusedError
 from transforms.logic.parse_call import normalise_email
@@ -36,9 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_dataset(options.dataset)
         check_resource("--topic", options.topic, "topics")
-        rules = (
-            DEFAULT_RULES if options.identity_settings is None else read_identity_settings(options.identity_settings)
-        )
+        rules = read_identity_settings(options.identity_settings)
         request = _read_request(options, rules)
         client = bigquery_client(find_project(options.dataset))
         eraser = Eraser(client, options.dataset, rules, options.topic)

@@ -24,7 +24,7 @@ from pipelines.read_known import read_known
 from pipelines.write_bigquery import bigquery_rows
 from schemas.calls import SegmentCall
 from schemas.identities import KnownIdentity, LinkBlock
-from schemas.identity_rules import DEFAULT_RULES, IdentityRules
+from schemas.identity_rules import IdentityRules
 from schemas.tables import check_dataset, find_project
 from scripts.create_tables import RETRY
 from transforms.logic.heal_identities import Healing, heal, rebuild
@@ -117,9 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         check_dataset(options.dataset)
-        rules = (
-            DEFAULT_RULES if options.identity_settings is None else read_identity_settings(options.identity_settings)
-        )
+        rules = read_identity_settings(options.identity_settings)
         client = bigquery_client(find_project(options.dataset))
         healing = find_healing(client, options.dataset, rules, is_rebuild=options.rebuild)
         if not options.dry_run:

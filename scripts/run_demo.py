@@ -107,10 +107,10 @@ def _start_cloud(world: ExitStack, console: Console, *, embedded: bool) -> bigqu
     with ThreadPoolExecutor(1) as side, console.status("starting Pub/Sub and BigQuery"):
         starting = side.submit(world.enter_context, start_bigquery())
         pubsub = world.enter_context(start_pubsub(prefer_google=not embedded))
-        running = starting.result()
+        bigquery_host = starting.result()
     os.environ["PUBSUB_EMULATOR_HOST"] = pubsub.host
-    os.environ["BIGQUERY_EMULATOR_HOST"] = running.host
-    console.print(f"Pub/Sub: {pubsub.kind} at {pubsub.host}. BigQuery: bqemulator at {running.host}.")
+    os.environ["BIGQUERY_EMULATOR_HOST"] = bigquery_host
+    console.print(f"Pub/Sub: {pubsub.kind} at {pubsub.host}. BigQuery: bqemulator at {bigquery_host}.")
     with pubsub_v1.PublisherClient() as publisher, pubsub_v1.SubscriberClient() as subscriber:
         for name in TOPICS:
             publisher.create_topic(name=_topic(name))

@@ -43,7 +43,7 @@ class Door:
             raise RefusedError(
                 401, "no_valid_key", "Send a valid API key as the user name of Basic authentication, with no password"
             )
-        return found[0]
+        return found
 
     def admit_named(self, connection_id: str) -> Connection:
         """The connection of an id, of which the caller still has to ask for a proof. Raises `RefusedError`.

@@ -2,7 +2,7 @@
 
 import httpx
 
-from services.signatures.amazon_sns import MAX_CERTIFICATE_BYTES, CertificateUnavailableError
+from services.signatures.amazon_sns import MAX_ANSWER_BYTES, AmazonUnavailableError
 
 FETCH_SECONDS = 3.0
 """Amazon gives a webhook 15 seconds for all: https://docs.aws.amazon.com/sns/latest/dg/sns-message-delivery-retries.html"""
@@ -11,7 +11,7 @@ FETCH_SECONDS = 3.0
 async def fetch_amazon(url: str) -> bytes:
     """The answer to a GET of a URL that was found to be Amazon's. It follows no redirects, which may lead elsewhere.
 
-    Raises `CertificateUnavailableError`.
+    Raises `AmazonUnavailableError`.
     """
     try:
         async with (
@@ -22,8 +22,8 @@ async def fetch_amazon(url: str) -> bytes:
             content = bytearray()
             async for chunk in answer.aiter_bytes():
                 content += chunk
-                if len(content) > MAX_CERTIFICATE_BYTES:
-                    raise CertificateUnavailableError("Amazon's answer is too large")
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise AmazonUnavailableError("Amazon's answer is too large")
             return bytes(content)
     except httpx.HTTPError as error:
-        raise CertificateUnavailableError(f"Amazon does not answer ({type(error).__name__})") from None
+        raise AmazonUnavailableError(f"Amazon does not answer ({type(error).__name__})") from None

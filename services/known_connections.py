@@ -49,8 +49,8 @@ class KnownConnections:
             except Exception:  # whatever it is: a thread that has ended would never hear of a revoked key
                 _log.exception("Going on with the %d connections known", len(self._connections))
 
-    def find(self, text: str, now: int) -> tuple[Connection, str] | None:
-        """The connection whose valid key this is, and the key's id; `now` in microseconds since 1970.
+    def find(self, text: str, now: int) -> Connection | None:
+        """The connection whose valid key this is; `now` in microseconds since 1970.
 
         It takes as long for a key that is unknown as for one whose secret is wrong.
         """
@@ -58,7 +58,7 @@ class KnownConnections:
         is_right = is_key(text, kept)
         if not is_right or connection is None or kept is None or not kept.is_valid(now):
             return None
-        return connection, kept.key_id
+        return connection
 
     def find_secret(self, connection: Connection) -> str | None:
         """What its webhooks are signed with; None if that could not be read yet."""

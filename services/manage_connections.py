@@ -23,6 +23,9 @@ ROTATION_SECONDS = 24 * 3600
 MAX_NAME_CHARACTERS = 80
 MAX_SECRET_CHARACTERS = 512
 
+SIGNED_WITH_SECRET = frozenset({ConnectionKind.SEGMENT, ConnectionKind.MAILGUN})
+"""Whose webhooks are signed with a secret that both sides keep."""
+
 RESERVED_IDS = ("new",)
 
 _SECOND = 1_000_000
@@ -148,6 +151,14 @@ def find_connection(store: ConnectionStore, connection_id: str) -> Connection:
     return connections[connection_id]
 
 
+def check_secret(secret: str) -> None:
+    """Raise `RefusedConnectionError` for what is no signing secret."""
+    if not secret or len(secret) > MAX_SECRET_CHARACTERS or not secret.isprintable():
+        raise RefusedConnectionError(
+            f"a signing secret has 1 to {MAX_SECRET_CHARACTERS} characters that can be printed"
+        )
+
+
 def keep_signing_secret(
     store: ConnectionStore, secrets: SecretStore, connection_id: str, secret: str, now: int
 ) -> None:
@@ -156,11 +167,8 @@ def keep_signing_secret(
     Raises `RefusedConnectionError`, `SecretStoreError` and `StoreError`.
     """
     connection = find_connection(store, connection_id)
-    if connection.kind not in (ConnectionKind.SEGMENT, ConnectionKind.MAILGUN):
+    if connection.kind not in SIGNED_WITH_SECRET:
         raise RefusedConnectionError(f"webhooks of the kind {connection.kind} are not signed with a shared secret")
-    if not secret or len(secret) > MAX_SECRET_CHARACTERS or not secret.isprintable():
-        raise RefusedConnectionError(
-            f"a signing secret has 1 to {MAX_SECRET_CHARACTERS} characters that can be printed"
-        )
+    check_secret(secret)
     secrets.write(signing_secret_name(connection_id), secret)
     store.append([keep_secret(connection_id, now)])

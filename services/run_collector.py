@@ -3,7 +3,6 @@
 import argparse
 import logging
 import math
-import socket
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from schemas.pubsub_names import check_pubsub_name
 from schemas.tables import check_dataset, find_project
 from services.limits import REFRESH_SECONDS
 from services.one_line_parser import OneLineParser
+from services.open_socket import find_url, open_socket
 
 PROGRAM = "python -m services.run_collector"
 
@@ -78,23 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StoreError, SecretStoreError) as error:
         parser.error(str(error))
     try:
-        listening = _listen(settings.host, settings.port)
+        listening = open_socket(settings.host, settings.port)
     except OSError as error:
         parser.error(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}")
     with listening:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        _log.info("Taking calls and webhooks at http://%s:%d", host, listening.getsockname()[1])
+        _log.info("Taking calls and webhooks at %s", find_url(settings.host, listening))
         server = make_server(settings.calls_topic, settings.logs_topic, connections, settings.refresh_seconds)
         server.run([listening])
     return 0 if server.started else 1
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Raises OSError."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OverflowError:
-        raise OSError("a port lies between 0 and 65535") from None
 
 
 def _read_seconds(text: str) -> float:

@@ -6,7 +6,6 @@ The admin token is the environment variable ADMIN_TOKEN. A mistake is one line a
 import argparse
 import os
 import re
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from schemas.tables import check_dataset, find_project
 from services.one_line_parser import OneLineParser
+from services.open_socket import find_url, open_socket
 from services.page.sessions import MIN_TOKEN_CHARACTERS
 
 ADMIN_TOKEN = "ADMIN_TOKEN"
@@ -131,18 +131,13 @@ def _serve(flags: argparse.Namespace, token: str, collector_url: str) -> None:
         limit_concurrency=100,
         timeout_graceful_shutdown=5,
     )
-    with _listen(flags.host, flags.port) as listening:
-        host = f"[{flags.host}]" if ":" in flags.host else flags.host
-        print(f"The Connections page is at http://{host}:{listening.getsockname()[1]}", flush=True)  # noqa: T201
-        uvicorn.Server(config).run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listening = open_socket(flags.host, flags.port)
     except OSError as error:
-        raise SettingsError(f"nothing can listen on {host}, port {port}: {error.strerror}") from None
+        raise SettingsError(f"cannot listen on {flags.host}, port {flags.port}: {error.strerror or error}") from None
+    with listening:
+        print(f"The Connections page is at {find_url(flags.host, listening)}", flush=True)  # noqa: T201
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _now() -> int:

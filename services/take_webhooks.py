@@ -16,7 +16,7 @@ from services.limits import MAX_WEBHOOK_BYTES, RETRY_SECONDS
 from services.publish_messages import Publisher
 from services.read_body import check_head, read_body
 from services.read_head import read_head
-from services.signatures.amazon_sns import CertificateUnavailableError, FetchCertificate, check_sns_message
+from services.signatures.amazon_sns import AmazonUnavailableError, FetchAmazon, check_sns_message
 from services.signatures.mailgun import check_mailgun_signature
 from services.signatures.remember_signatures import SeenSignatures, Sight
 from services.signatures.segment import Coverage, check_segment_signature
@@ -61,9 +61,9 @@ class TakeWebhooks:
     calls: Publisher
     logs: Publisher
     seen: SeenSignatures
-    fetch_certificate: FetchCertificate
+    fetch_certificate: FetchAmazon
     """Amazon's certificates, remembered."""
-    fetch: FetchCertificate
+    fetch: FetchAmazon
     """What Amazon has at a URL."""
 
     async def __call__(self, request: Request) -> Response:
@@ -124,7 +124,7 @@ class TakeWebhooks:
                     return _Proof(message.message_id, is_whole, message.signed_body, message.subscribe_url)
         except ForgedError as forged:
             raise RefusedError(403, "bad_signature", f"The webhook is refused: {forged}") from None
-        except (BadVerificationKeyError, CertificateUnavailableError):
+        except (BadVerificationKeyError, AmazonUnavailableError):
             raise RefusedError(503, "cannot_check", "The signature cannot be checked now", RETRY_SECONDS) from None
         return None
 
@@ -158,5 +158,5 @@ class TakeWebhooks:
     async def _confirm(self, subscribe_url: str) -> None:
         try:
             await self.fetch(subscribe_url)
-        except CertificateUnavailableError:
+        except AmazonUnavailableError:
             raise RefusedError(503, "not_confirmed", "Amazon SNS cannot be reached now", RETRY_SECONDS) from None

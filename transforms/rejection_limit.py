@@ -2,6 +2,9 @@
 
 import threading
 
+# A job begins with a few messages of any kind: fewer tell nothing.
+SAMPLE = 1000
+
 
 class MostlyRejectedError(RuntimeError):
     """Nearly every message is rejected: something is misconfigured, and going on would drain the topic."""
@@ -14,9 +17,8 @@ class RejectionLimit:
     away. While it is exceeded the bundles fail and their messages stay unacknowledged.
     """
 
-    def __init__(self, percent: float, sample: int = 1000) -> None:
+    def __init__(self, percent: float) -> None:
         self._percent = percent
-        self._sample = sample
         self._seen = 0.0
         self._rejected = 0.0
         self._lock = threading.Lock()
@@ -27,11 +29,11 @@ class RejectionLimit:
         Raises `MostlyRejectedError` over the limit, once the sample is large enough to tell.
         """
         with self._lock:
-            if self._seen > 10 * self._sample:
+            if self._seen > 10 * SAMPLE:
                 self._seen, self._rejected = self._seen / 2, self._rejected / 2
             self._seen += seen
             self._rejected += rejected
-            if self._seen >= self._sample and 100 * self._rejected > self._percent * self._seen:
+            if self._seen >= SAMPLE and 100 * self._rejected > self._percent * self._seen:
                 raise MostlyRejectedError(
                     f"{self._rejected:,.0f} of the last {self._seen:,.0f} {what} were rejected, more than "
                     f"{self._percent:g} % (--max_rejected_percent). {hint}"

@@ -12,9 +12,10 @@ from services.manage_connections import (
     DEFAULT_CALLS_PER_SECOND,
     MAX_CALLS_PER_SECOND,
     MAX_NAME_CHARACTERS,
-    MAX_SECRET_CHARACTERS,
+    SIGNED_WITH_SECRET,
     RefusedConnectionError,
     check_name,
+    check_secret,
     create_connection,
     make_connection_id,
     revoke_keys,
@@ -30,8 +31,6 @@ from services.secret_store import signing_secret_name
 
 KEEPS = {"0": "at once", "3600": "in an hour", "86400": "in 24 hours", "604800": "in a week"}
 """Seconds -> when the old keys of a rotation end."""
-
-SIGNED_WITH_SECRET = (ConnectionKind.SEGMENT, ConnectionKind.MAILGUN)
 
 _EMPTY = {
     "name": "",
@@ -92,11 +91,10 @@ def _create(parts: Parts, form: Form) -> tuple[Connection, str]:
 
 def _read_secret(form: Form) -> str | None:
     text = form.get("signing_secret", "").strip()
-    if not text.isprintable() or len(text) > MAX_SECRET_CHARACTERS:
-        raise RefusedConnectionError(
-            f"the secret has more than {MAX_SECRET_CHARACTERS:,} characters, or some that cannot be printed"
-        )
-    return text or None
+    if not text:
+        return None
+    check_secret(text)
+    return text
 
 
 def take_rotation(parts: Parts) -> Endpoint:

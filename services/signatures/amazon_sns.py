@@ -26,14 +26,14 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 
 from services.signatures.verdicts import BadTopicArnError, ForgedError, check_age, is_same, read_base64
 
-FetchCertificate = Callable[[str], Awaitable[bytes]]
-"""Gives what is at a URL, the body of a 200; follows no redirect, and reads `MAX_CERTIFICATE_BYTES` at most.
+FetchAmazon = Callable[[str], Awaitable[bytes]]
+"""Gives what is at a URL, the body of a 200; follows no redirect, and reads `MAX_ANSWER_BYTES` at most.
 
-Raises `CertificateUnavailableError`, whatever the reason.
+Raises `AmazonUnavailableError`, whatever the reason.
 """
 
-MAX_CERTIFICATE_BYTES = 64 * 1024
-"""Amazon's have some 2,000."""
+MAX_ANSWER_BYTES = 64 * 1024
+"""A certificate has some 2,000."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -68,8 +68,8 @@ _HASHES = {"1": SHA1(), "2": SHA256()}
 _Line = Annotated[str, msgspec.Meta(pattern=r"\A[^\r\n]*\Z")]
 
 
-class CertificateUnavailableError(Exception):
-    """Amazon's certificate cannot be had now, which says nothing about the message: it is to be sent again later."""
+class AmazonUnavailableError(Exception):
+    """What Amazon is asked for cannot be had now, which tells nothing of the message: it is to be sent again later."""
 
 
 class SnsType(StrEnum):
@@ -111,14 +111,12 @@ class _Envelope(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
-async def check_sns_message(
-    topic_arn: str | None, body: bytes, now: int, fetch_certificate: FetchCertificate
-) -> SnsMessage:
+async def check_sns_message(topic_arn: str | None, body: bytes, now: int, fetch_certificate: FetchAmazon) -> SnsMessage:
     """Whether SNS has signed the message for the topic; `now` is in microseconds since 1970.
 
     No topic: any will do, and the signature proves only that it comes from SNS, where anybody can have a topic.
     The certificate is fetched last, when all else fits; let `RememberedCertificates` do that. Raises `ForgedError`, and
-    lets `CertificateUnavailableError` through.
+    lets `AmazonUnavailableError` through.
     """
     envelope = _read_envelope(body)
     if topic_arn is not None and not is_same(envelope.topic_arn, topic_arn):
@@ -165,11 +163,11 @@ def check_topic_arn(text: str) -> str:
 
 
 def read_certificate(pem: bytes) -> x509.Certificate:
-    """What was fetched, as a certificate. Raises `CertificateUnavailableError`: SNS has served something else."""
+    """What was fetched, as a certificate. Raises `AmazonUnavailableError`: SNS has served something else."""
     try:
         return x509.load_pem_x509_certificate(pem)
     except _UNREADABLE:
-        raise CertificateUnavailableError("what Amazon SNS served is no certificate") from None
+        raise AmazonUnavailableError("what Amazon SNS served is no certificate") from None
 
 
 def _read_envelope(body: bytes) -> _Envelope:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 
-from services.signatures.amazon_sns import CertificateUnavailableError, FetchCertificate, read_certificate
+from services.signatures.amazon_sns import AmazonUnavailableError, FetchAmazon, read_certificate
 
 # A region has one or two at a time. What gets in was served by SNS, so a stranger cannot push them out.
 MAX_CERTIFICATES = 100
@@ -19,7 +19,7 @@ class RememberedCertificates:
     """
 
     def __init__(
-        self, fetch: FetchCertificate, max_certificates: int = MAX_CERTIFICATES, max_fetches: int = MAX_FETCHES
+        self, fetch: FetchAmazon, max_certificates: int = MAX_CERTIFICATES, max_fetches: int = MAX_FETCHES
     ) -> None:
         self._fetch = fetch
         self._max_certificates = max_certificates
@@ -28,13 +28,13 @@ class RememberedCertificates:
         self._fetches: dict[str, asyncio.Task[bytes]] = {}
 
     async def __call__(self, url: str) -> bytes:
-        """The certificate, as PEM. Raises `CertificateUnavailableError`."""
+        """The certificate, as PEM. Raises `AmazonUnavailableError`."""
         if url in self._kept:
             self._kept.move_to_end(url)
             return self._kept[url]
         if url not in self._fetches:
             if len(self._fetches) >= self._max_fetches:
-                raise CertificateUnavailableError("too many certificates are being fetched")
+                raise AmazonUnavailableError("too many certificates are being fetched")
             self._fetches[url] = asyncio.create_task(self._fetch_and_keep(url))
             self._fetches[url].add_done_callback(_see_failure)
         return await asyncio.shield(self._fetches[url])

@@ -5,7 +5,7 @@ import pytest
 from google.cloud import bigquery
 
 from pipelines.clients import BIGQUERY_EMULATOR_HOST, bigquery_client
-from scripts.bigquery_emulator import RunningBigquery, start_bigquery
+from scripts.bigquery_emulator import start_bigquery
 from scripts.start_pubsub import RunningPubsub, start_pubsub
 
 PROJECT = "local-project"
@@ -14,15 +14,15 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
-def running_bigquery() -> Iterator[RunningBigquery]:
+def running_bigquery() -> Iterator[str]:
     with start_bigquery() as running:
         yield running
 
 
 @pytest.fixture
-def client(running_bigquery: RunningBigquery, monkeypatch: pytest.MonkeyPatch) -> Iterator[bigquery.Client]:
+def client(running_bigquery: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[bigquery.Client]:
     """A client of the session's emulator, which the environment names as long as the test runs."""
-    monkeypatch.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery.host)
+    monkeypatch.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery)
     client = bigquery_client(PROJECT)
     yield client
     client.close()

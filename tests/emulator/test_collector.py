@@ -251,7 +251,7 @@ def test_when_bigquery_goes_known_keys_stay_good(
     ledger: Ledger, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ledger.up(), start_bigquery() as running:
-        monkeypatch.setenv(BIGQUERY_EMULATOR_HOST, running.host)
+        monkeypatch.setenv(BIGQUERY_EMULATOR_HOST, running)
         with bigquery_client(PROJECT) as client:
             create_tables(client, dataset)
             key = make_connection(ConnectionStore(client, dataset))

@@ -5,7 +5,6 @@ from google.cloud import bigquery
 
 from schemas.tables import TABLES, VIEWS, Table, bigquery_schema, describe_view, load_table, load_view
 from scripts import create_tables as command
-from scripts.bigquery_emulator import RunningBigquery
 from scripts.create_tables import Change, UpdateRefusedError, create_tables, main
 
 needs_emulator = pytest.mark.slow
@@ -235,13 +234,13 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
 
 @needs_emulator
 def test_one_line_is_printed_for_each_table_and_view(
-    running_bigquery: RunningBigquery,
+    running_bigquery: str,
     dataset: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # without http://, as people write the other emulators' variables
-    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", running_bigquery.host.removeprefix("http://"))
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", running_bigquery.removeprefix("http://"))
 
     status = main(["--dataset", dataset])
 

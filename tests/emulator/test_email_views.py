@@ -10,7 +10,6 @@ import pytest
 from google.cloud import bigquery
 
 from pipelines.clients import BIGQUERY_EMULATOR_HOST, bigquery_client
-from scripts.bigquery_emulator import RunningBigquery
 from scripts.create_tables import RETRY, create_tables
 from tests.emulator.conftest import PROJECT
 
@@ -43,11 +42,11 @@ def hour(number: float) -> datetime:
 
 
 @pytest.fixture(scope="module")
-def shared_dataset(running_bigquery: RunningBigquery) -> str:
+def shared_dataset(running_bigquery: str) -> str:
     """One dataset for all tests: each has workspaces of its own, and the rows of the others must not disturb it."""
     dataset = f"{PROJECT}.email_views"
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery.host)
+        environment.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery)
         create_tables(bigquery_client(PROJECT), dataset)
     return dataset
 

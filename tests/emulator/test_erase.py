@@ -17,7 +17,6 @@ from pipelines.write_bigquery import bigquery_rows
 from schemas.rejections import DeadLetter
 from schemas.tables import TABLES, VIEWS
 from scripts import erase_person
-from scripts.bigquery_emulator import RunningBigquery
 from scripts.create_tables import create_tables
 from scripts.erase import main
 from scripts.start_pubsub import RunningPubsub, start_pubsub
@@ -102,10 +101,10 @@ def feed(dataset: str, folder: Path, *lines: bytes, workspace_id: str = "default
 
 
 @pytest.fixture(scope="module")
-def people_once(running_bigquery: RunningBigquery, tmp_path_factory: pytest.TempPathFactory) -> str:
+def people_once(running_bigquery: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A dataset in which Ann and Bob have rows in every table, and Ann's namesake has some in another workspace."""
     with pytest.MonkeyPatch.context() as changed:
-        changed.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery.host)
+        changed.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery)
         changed.setattr(google.auth, "default", google.auth.default)  # a local run changes it
         with closing(bigquery_client(PROJECT)) as client:
             write_people(client, f"{PROJECT}.people", tmp_path_factory.mktemp("people"))

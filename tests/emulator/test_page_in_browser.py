@@ -15,7 +15,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from pipelines.clients import BIGQUERY_EMULATOR_HOST, bigquery_client
 from schemas.connections import ConnectionKind
-from scripts.bigquery_emulator import RunningBigquery
 from services.connection_store import ConnectionStore
 from services.manage_connections import create_connection, find_connection, revoke_keys
 from services.secret_store import WRITE_KEY_SECRET, FolderStore
@@ -41,10 +40,10 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(running_bigquery: RunningBigquery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(running_bigquery: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("secrets")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery.host)
+        environment.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery)
         environment.setenv("ADMIN_TOKEN", TOKEN)
         client = bigquery_client(PROJECT)
         now = time.time_ns() // 1000

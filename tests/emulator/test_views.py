@@ -9,7 +9,6 @@ from google.cloud import bigquery
 
 from pipelines.clients import BIGQUERY_EMULATOR_HOST, bigquery_client
 from schemas.tables import load_table
-from scripts.bigquery_emulator import RunningBigquery
 from scripts.create_tables import RETRY, create_tables
 from tests.emulator.conftest import PROJECT
 
@@ -28,11 +27,11 @@ def hour(number: float) -> datetime:
 
 
 @pytest.fixture(scope="module")
-def shared_dataset(running_bigquery: RunningBigquery) -> str:
+def shared_dataset(running_bigquery: str) -> str:
     """One dataset for all tests: each has workspaces of its own, and the rows of the others must not disturb it."""
     dataset = f"{PROJECT}.views"
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery.host)
+        environment.setenv(BIGQUERY_EMULATOR_HOST, running_bigquery)
         create_tables(bigquery_client(PROJECT), dataset)
     return dataset
 

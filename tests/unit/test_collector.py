@@ -37,7 +37,7 @@ from services.limits import MAX_BATCH_BYTES, MAX_STRANGER_BYTES, MAX_WEBHOOK_BYT
 from services.publish_messages import Publisher
 from services.read_body import PendingBytes
 from services.secret_store import SecretStoreError
-from services.signatures.amazon_sns import CertificateUnavailableError
+from services.signatures.amazon_sns import AmazonUnavailableError
 from services.signatures.remember_signatures import SeenSignatures
 from services.take_webhooks import TakeWebhooks
 from tests.factories import NOW, SECOND, line_of
@@ -123,7 +123,7 @@ class World:
     async def fetch(self, url: str) -> bytes:
         self.fetched.append(url)
         if not self.is_amazon_up:
-            raise CertificateUnavailableError("down")
+            raise AmazonUnavailableError("down")
         return self.certificate
 
     def send(self, path: str, body: bytes | AsyncIterator[bytes] = b"{}", **about: Any) -> httpx.Response:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from schemas.email_logs import EmailEvent
 from schemas.messages import Message
 from services.signatures.amazon_sns import (
-    CertificateUnavailableError,
+    AmazonUnavailableError,
     SnsMessage,
     SnsType,
     check_sns_message,
@@ -152,7 +152,7 @@ def check(
 
     async def fetch(url: str) -> bytes:
         if url not in served:
-            raise CertificateUnavailableError(url)
+            raise AmazonUnavailableError(url)
         return served[url]
 
     body = message if isinstance(message, bytes) else json.dumps(message).encode()
@@ -262,9 +262,9 @@ def test_a_signed_field_cannot_be_changed_added_or_left_out(message: dict[str, A
 def test_one_bit_is_enough_to_be_forged(message: dict[str, Any]) -> None:
     signed = {name: value for name, value in message.items() if name != "UnsubscribeURL"}
     for body in flips(json.dumps(signed).encode()):
-        with pytest.raises((ForgedError, CertificateUnavailableError)) as raised:
+        with pytest.raises((ForgedError, AmazonUnavailableError)) as raised:
             check(body, topic=None)
-        if isinstance(raised.value, CertificateUnavailableError):
+        if isinstance(raised.value, AmazonUnavailableError):
             assert CERTIFICATE_URL.encode() not in body  # another one, on Amazon's host still
 
 
@@ -272,7 +272,7 @@ def test_one_bit_of_the_certificate_changes_nothing_or_is_no_proof() -> None:
     proved = check(VERSION_2)
     for place, pem in enumerate(flips(CERTIFICATE)):
         if place % 7 == 0:
-            with suppress(ForgedError, CertificateUnavailableError):
+            with suppress(ForgedError, AmazonUnavailableError):
                 assert check(VERSION_2, certificates={CERTIFICATE_URL: pem}) == proved
 
 
@@ -378,9 +378,9 @@ BAD_ORIGINS = [
 
 def fetched_from(url: object) -> bool:
     """Whether a message that names the URL leads to a fetch of it."""
-    with pytest.raises((CertificateUnavailableError, ForgedError)) as raised:
+    with pytest.raises((AmazonUnavailableError, ForgedError)) as raised:
         check(VERSION_2 | {"SigningCertURL": url}, certificates={})
-    return isinstance(raised.value, CertificateUnavailableError)
+    return isinstance(raised.value, AmazonUnavailableError)
 
 
 @pytest.mark.parametrize("host", GOOD_HOSTS)
@@ -525,12 +525,12 @@ def test_a_certificate_without_a_name_or_without_an_rsa_key_proves_nothing() -> 
 @example(CERTIFICATE.replace(b"MIIF", b"MIIG"))
 @example(CERTIFICATE[:500])
 def test_what_is_no_certificate_says_nothing_about_the_message(pem: bytes) -> None:
-    with pytest.raises(CertificateUnavailableError):
+    with pytest.raises(AmazonUnavailableError):
         check(VERSION_2, certificates={CERTIFICATE_URL: pem})
 
 
 def test_a_certificate_that_cannot_be_had_says_nothing_about_the_message() -> None:
-    with pytest.raises(CertificateUnavailableError):
+    with pytest.raises(AmazonUnavailableError):
         check(VERSION_2, certificates={})
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.signatures.amazon_sns import CertificateUnavailableError
+from services.signatures.amazon_sns import AmazonUnavailableError
 from services.signatures.remember_certificates import RememberedCertificates
 from services.signatures.remember_signatures import KEEP_SECONDS, SeenSignatures, Sight
 from services.signatures.verdicts import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS, ForgedError, check_age
@@ -140,7 +140,7 @@ class Amazon:
         self.asked.append(url)
         await self.opened.wait()
         if url not in self.answers:
-            raise CertificateUnavailableError("404")
+            raise AmazonUnavailableError("404")
         return self.answers[url]
 
 
@@ -202,7 +202,7 @@ def test_a_failed_fetch_is_tried_again_and_is_no_complaint_of_asyncio() -> None:
         amazon, [url] = served("a")
         amazon.answers = {}
         certificates = RememberedCertificates(amazon.fetch)
-        with pytest.raises(CertificateUnavailableError):
+        with pytest.raises(AmazonUnavailableError):
             await certificates(url)
         amazon.opened.clear()
         given_up = asyncio.create_task(certificates(url))
@@ -226,7 +226,7 @@ def test_what_is_no_certificate_is_not_kept() -> None:
         amazon, [url] = served("a")
         amazon.answers[url] = b"<html>Service Unavailable</html>"
         certificates = RememberedCertificates(amazon.fetch)
-        with pytest.raises(CertificateUnavailableError):
+        with pytest.raises(AmazonUnavailableError):
             await certificates(url)
         amazon.answers[url] = CERTIFICATE
 
@@ -254,7 +254,7 @@ def test_not_more_than_so_many_certificates_are_fetched_at_a_time() -> None:
         amazon.opened.clear()
         waiting = [asyncio.create_task(certificates(url)) for url in (a, b)]
         await asyncio.sleep(0)
-        with pytest.raises(CertificateUnavailableError):
+        with pytest.raises(AmazonUnavailableError):
             await asyncio.wait_for(certificates(c), timeout=1)
         amazon.opened.set()
         await asyncio.gather(*waiting)

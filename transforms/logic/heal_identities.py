@@ -6,7 +6,7 @@ from typing import NamedTuple
 from schemas.identities import KnownIdentity, LinkBlock, PriorBlock
 from schemas.identity_rules import IdentityRules
 from schemas.rows import Row, row_values
-from transforms.logic.resolve_links import resolve_links
+from transforms.logic.resolve_links import next_version, resolve_links
 from transforms.logic.shape_identities import shape_identity
 
 
@@ -66,8 +66,7 @@ def _find_homeless(blocks: Iterable[LinkBlock], persons: Mapping[str, Mapping[st
 
 
 def _shape(workspace_id: str, values: Mapping[str, str], version: int, held: KnownIdentity | None) -> Row:
-    version = version if held is None else max(version, held.version + 1)
     node = workspace_id, values["identifier_type"], values["identifier"]
     times = (values.get(column) for column in ("person_since", "linked_at"))
     since, linked_at = (None if time is None else int(time) for time in times)
-    return shape_identity(node, values.get("person_id"), version, since, linked_at)
+    return shape_identity(node, values.get("person_id"), next_version(version, held), since, linked_at)

@@ -58,7 +58,9 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
             before = written.get((kind, identifier))
             if before is None or before.person_id != person_id:
                 node, since = (workspace_id, kind, identifier), name.timestamp if name.rank == EMAIL else None
-                rows.append(shape_identity(node, person_id, _next(version, before), since, linked_at.get(identifier)))
+                rows.append(
+                    shape_identity(node, person_id, next_version(version, before), since, linked_at.get(identifier))
+                )
     gone = {person_id_of(workspace_id, name) for name in forgotten}
     lost = graph.merges + _find_replaced(graph, known, version)
     merges = [shape_merge(merge) for merge in lost if merge.into_person_id not in gone]
@@ -70,7 +72,8 @@ def resolve_links(workspace_id: str, blocks: Iterable[LinkBlock], rules: Identit
     return ResolvedLinks(persons, rows, merges)
 
 
-def _next(version: int, before: KnownIdentity | None) -> int:
+def next_version(version: int, before: KnownIdentity | None) -> int:
+    """The version of news about an identifier: this one, or greater than the one before."""
     return version if before is None else max(before.version + 1, version)
 
 

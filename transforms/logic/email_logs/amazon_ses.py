@@ -21,10 +21,10 @@ from transforms.logic.email_logs.read_log_fields import (
     make_log_id,
     read_event_name,
     read_iso_time,
-    read_name,
     read_object,
     read_recipient,
     read_sender_fields,
+    read_text,
 )
 from transforms.logic.email_logs.recognise_provider import Provider
 from transforms.logic.read_timestamps import read_timestamp
@@ -84,12 +84,12 @@ def read_amazon_ses_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterat
     _require_reported(name, detail)
     tags = {name: _first(values) for name, values in read_object(mail.get("tags")).items()}
     sender = read_sender_fields(tags, SenderFields())
-    sender.email_id = sender.email_id or read_name(mail.get("messageId"))
-    sender.email_subject = sender.email_subject or read_name(read_object(mail.get("commonHeaders")).get("subject"))
+    sender.email_id = sender.email_id or read_text(mail.get("messageId"))
+    sender.email_subject = sender.email_subject or read_text(read_object(mail.get("commonHeaders")).get("subject"))
     at = read_iso_time(detail.get("timestamp"), f"{detail_field}.timestamp")
     if at is None:
         at = read_timestamp(mail.get("timestamp")) if envelope.sent_at is None else envelope.sent_at
-    user_agent = read_name(detail.get("userAgent"))
+    user_agent = read_text(detail.get("userAgent"))
     log_id = make_log_id(Provider.AMAZON_SES, envelope.message_id or digest_content(fields))
     done = set()
     verdict = None
@@ -109,9 +109,9 @@ def read_amazon_ses_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterat
             at,
             email,
             sender,
-            read_name(detail.get("link")) if what == EmailEvent.CLICKED else None,
+            read_text(detail.get("link")) if what == EmailEvent.CLICKED else None,
             user_agent,
-            read_name(detail.get("ipAddress")),
+            read_text(detail.get("ipAddress")),
             is_machine(what, user_agent),
         )
     if verdict is not None:
@@ -134,7 +134,7 @@ def unwrap_event(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], _Envelop
     event = decode_fields(text.encode(), "Message")
     if event.get("eventType") is None and event.get("notificationType") is None:
         raise Rejected(Reason.UNKNOWN_PROVIDER, "Message is no event of Amazon SES")
-    return event, _Envelope(read_name(fields.get("MessageId")), read_timestamp(fields.get("Timestamp")))
+    return event, _Envelope(read_text(fields.get("MessageId")), read_timestamp(fields.get("Timestamp")))
 
 
 def _require_reported(name: str, detail: Mapping[str, Any]) -> None:

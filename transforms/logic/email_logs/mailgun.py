@@ -19,11 +19,11 @@ from transforms.logic.email_logs.read_log_fields import (
     make_log_id,
     read_epoch_time,
     read_event_name,
-    read_name,
     read_nested,
     read_object,
     read_recipient,
     read_sender_fields,
+    read_text,
 )
 from transforms.logic.email_logs.recognise_provider import Provider
 from transforms.logic.read_wire import describe
@@ -69,12 +69,12 @@ def read_mailgun_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[
     headers = read_object(read_object(event.get("message")).get("headers"))
     client = read_object(event.get("client-info"))
     sender = read_sender_fields(_read_variables(event), SenderFields())
-    sender.email_id = sender.email_id or read_name(headers.get("message-id")) or read_name(event.get("Message-Id"))
-    sender.email_subject = sender.email_subject or read_name(headers.get("subject"))
-    user_agent = read_name(client.get("user-agent")) or read_name(event.get("user-agent"))
+    sender.email_id = sender.email_id or read_text(headers.get("message-id")) or read_text(event.get("Message-Id"))
+    sender.email_subject = sender.email_subject or read_text(headers.get("subject"))
+    user_agent = read_text(client.get("user-agent")) or read_text(event.get("user-agent"))
     email = read_recipient(event.get("recipient"), "recipient")
     at = read_epoch_time(event.get("timestamp"), "timestamp")
-    event_id = read_name(event.get("id"))
+    event_id = read_text(event.get("id"))
     if event_id is not None and at is not None:
         event_id = f"{event_id}:{at}"
     yield make_line(
@@ -84,9 +84,9 @@ def read_mailgun_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[
         at,
         email,
         sender,
-        read_name(event.get("url")) if what == EmailEvent.CLICKED else None,
+        read_text(event.get("url")) if what == EmailEvent.CLICKED else None,
         user_agent,
-        read_name(event.get("ip")),
+        read_text(event.get("ip")),
         _is_bot(what, client.get("bot")) or is_machine(what, user_agent),
     )
 
@@ -95,10 +95,10 @@ def unwrap_event(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | No
     """The event, and the token that Mailgun made for its delivery."""
     event = fields.get("event-data")
     if event is None:
-        return fields, read_name(fields.get("token"))
+        return fields, read_text(fields.get("token"))
     if not isinstance(event, dict):
         raise Rejected(Reason.BAD_REQUEST, f"event-data is {describe(event, 'missing')}, not an object")
-    return event, read_name(read_object(fields.get("signature")).get("token"))
+    return event, read_text(read_object(fields.get("signature")).get("token"))
 
 
 def _judge_event(event: Mapping[str, Any]) -> str:

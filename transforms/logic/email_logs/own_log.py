@@ -20,9 +20,9 @@ from transforms.logic.email_logs.read_log_fields import (
     read_event_name,
     read_flag,
     read_iso_time,
-    read_name,
     read_recipient,
     read_sender_fields,
+    read_text,
 )
 from transforms.logic.email_logs.recognise_provider import Provider
 from transforms.logic.parse_call import normalise_email
@@ -89,9 +89,9 @@ def read_own_line(fields: Mapping[str, Any], arrival: Arrival) -> Iterator[LogLi
     line = _OwnLine(
         event=event,
         workspace_id=read_event_id(fields.get("workspace_id"), "workspace_id"),
-        email_link_url=read_name(fields.get("email_link_url")),
-        user_agent=read_name(fields.get("user_agent")),
-        ip=read_name(fields.get("ip")),
+        email_link_url=read_text(fields.get("email_link_url")),
+        user_agent=read_text(fields.get("user_agent")),
+        ip=read_text(fields.get("ip")),
         machine_open=read_flag(fields.get("machine_open")),
         bot_click=read_flag(fields.get("bot_click")),
     )

@@ -15,10 +15,10 @@ from transforms.logic.email_logs.read_log_fields import (
     make_log_id,
     read_event_name,
     read_iso_time,
-    read_name,
     read_object,
     read_recipient,
     read_sender_fields,
+    read_text,
 )
 from transforms.logic.email_logs.recognise_provider import Provider
 
@@ -95,12 +95,12 @@ def read_postmark_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator
     elif record_type == "SubscriptionChange":
         what = _judge_subscription_change(fields)
     sender = read_sender_fields(read_object(fields.get("Metadata")), SenderFields())
-    sender.email_id = sender.email_id or read_name(fields.get("MessageID"))
-    sender.email_subject = sender.email_subject or read_name(fields.get("Subject"))
+    sender.email_id = sender.email_id or read_text(fields.get("MessageID"))
+    sender.email_subject = sender.email_subject or read_text(fields.get("Subject"))
     email = read_recipient(fields.get(recipient_field), recipient_field)
     at = read_iso_time(fields.get(time_field), time_field)
-    record_id = read_name(fields.get("ID"))
-    user_agent = read_name(fields.get("UserAgent"))
+    record_id = read_text(fields.get("ID"))
+    user_agent = read_text(fields.get("UserAgent"))
     yield make_line(
         arrival,
         what,
@@ -108,9 +108,9 @@ def read_postmark_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator
         at,
         email,
         sender,
-        read_name(fields.get("OriginalLink")) if what == EmailEvent.CLICKED else None,
+        read_text(fields.get("OriginalLink")) if what == EmailEvent.CLICKED else None,
         user_agent,
-        read_name(read_object(fields.get("Geo")).get("IP")),
+        read_text(read_object(fields.get("Geo")).get("IP")),
         is_machine(what, user_agent),
     )
 

@@ -75,7 +75,7 @@ def read_sender_fields(values: Mapping[str, Any], fields: _Fields) -> _Fields:
     for name in SENDER_IDS:
         setattr(fields, name, read_event_id(values.get(name), name))
     for name in SENDER_NAMES:
-        setattr(fields, name, read_name(values.get(name)))
+        setattr(fields, name, read_text(values.get(name)))
     return fields
 
 
@@ -89,8 +89,8 @@ def read_event_id(value: object, field: str) -> str | None:
     return identifier
 
 
-def read_name(value: object) -> str | None:
-    """A text that only describes, or None."""
+def read_text(value: object) -> str | None:
+    """Text, or a number as text; None for anything else, which counts as absent."""
     return read_id(value)
 
 

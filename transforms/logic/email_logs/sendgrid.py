@@ -21,10 +21,10 @@ from transforms.logic.email_logs.read_log_fields import (
     read_epoch_time,
     read_event_name,
     read_flag,
-    read_name,
     read_object,
     read_recipient,
     read_sender_fields,
+    read_text,
 )
 from transforms.logic.email_logs.recognise_provider import Provider
 from transforms.logic.parse_call import normalise_email
@@ -122,22 +122,22 @@ def read_sendgrid_event(fields: Mapping[str, Any], arrival: Arrival) -> Iterator
     arguments = {**read_object(fields.get("unique_args")), **read_object(fields.get("custom_args")), **fields}
     event = _SendGridEvent(
         event=name,
-        sg_message_id=read_name(fields.get("sg_message_id")),
-        smtp_id=read_name(fields.get("smtp-id")),
-        url=read_name(fields.get("url")),
-        useragent=read_name(fields.get("useragent")),
-        ip=read_name(fields.get("ip")),
+        sg_message_id=read_text(fields.get("sg_message_id")),
+        smtp_id=read_text(fields.get("smtp-id")),
+        url=read_text(fields.get("url")),
+        useragent=read_text(fields.get("useragent")),
+        ip=read_text(fields.get("ip")),
         sg_machine_open=read_flag(fields.get("sg_machine_open")),
-        singlesend_id=read_name(fields.get("singlesend_id")),
-        singlesend_name=read_name(fields.get("singlesend_name")),
-        marketing_campaign_id=read_name(fields.get("marketing_campaign_id"))
-        or read_name(read_object(fields.get("newsletter")).get("newsletter_id")),
-        marketing_campaign_name=read_name(fields.get("marketing_campaign_name")),
+        singlesend_id=read_text(fields.get("singlesend_id")),
+        singlesend_name=read_text(fields.get("singlesend_name")),
+        marketing_campaign_id=read_text(fields.get("marketing_campaign_id"))
+        or read_text(read_object(fields.get("newsletter")).get("newsletter_id")),
+        marketing_campaign_name=read_text(fields.get("marketing_campaign_name")),
     )
     read_sender_fields(arguments, event)
     email = read_recipient(fields.get("email"), "email")
     at = read_epoch_time(fields.get("timestamp"), "timestamp")
-    event_id = read_name(fields.get("sg_event_id")) or digest_content(fields)
+    event_id = read_text(fields.get("sg_event_id")) or digest_content(fields)
     yield _shape_event(event, EVENTS[name], arrival, make_log_id(_PROVIDER, event_id), email, at)
 
 
