@@ -191,12 +191,18 @@ ORDER BY received_at, workspace_id, message_id
         return Person(request.workspace_id, frozenset(own), frozenset(person_ids))
 
     def _find_merged(self, person_ids: set[str], workspace_id: str) -> set[str]:
-        """These persons and all that were merged into them, one after the other."""
+        """These persons and all that were merged into them, one after the other.
+
+        Unless today's rows say since then that it is a person after all: a merge may have been undone.
+        """
         found, new = set(person_ids), set(person_ids)
         while new:
             rows = self._ask(
-                "SELECT DISTINCT from_person_id FROM `{dataset}.identity_merges` WHERE workspace_id = @workspace_id "
-                f"AND reason = 'merged' AND from_person_id IS NOT NULL AND into_{_PERSON}",
+                "SELECT DISTINCT from_person_id FROM `{dataset}.identity_merges` AS merges "
+                "WHERE workspace_id = @workspace_id AND reason = 'merged' AND from_person_id IS NOT NULL "
+                f"AND into_{_PERSON} AND NOT EXISTS ("
+                "SELECT 1 FROM `{dataset}.current_identities` AS today WHERE today.workspace_id = merges.workspace_id "
+                "AND today.person_id = merges.from_person_id AND today.updated_at > merges.recorded_at)",
                 workspace_id=workspace_id,
                 person_ids=sorted(new),
             )

@@ -235,6 +235,33 @@ def test_a_person_vanishes_from_every_table_and_nobody_else_does(
     assert {row[0] for row in ask(client, people, "SELECT DISTINCT erasure_id FROM `{d}.suppressions`")} == {erasure_id}
 
 
+@pytest.mark.parametrize(
+    ("recorded_at", "bob_stays"), [("2020-01-01T00:00:00Z", True), ("2100-01-01T00:00:00Z", False)]
+)
+def test_who_was_merged_by_mistake_and_is_a_person_again_stays(
+    client: bigquery.Client, people: str, recorded_at: str, bob_stays: bool
+) -> None:
+    """`heal_identities --rebuild` undoes a merge, and leaves the history: rows of today that are newer count more."""
+    ((ann, bob),) = ask(
+        client,
+        people,
+        "SELECT MAX(IF(identifier = 'ann@x.io', person_id, NULL)), MAX(IF(identifier = 'bob@x.io', person_id, NULL)) "
+        "FROM `{d}.current_identities` WHERE workspace_id = 'default'",
+    )
+    assert ann and bob and ann != bob
+    merge = {"workspace_id": "default", "reason": "merged", "from_person_id": bob, "into_person_id": ann}
+    merge |= {"identifier_type": "email", "identifier": "bob@x.io"}
+    merge |= dict.fromkeys(("timestamp", "recorded_at"), recorded_at)
+    assert not client.insert_rows_json(f"{people}.identity_merges", [merge])
+
+    assert main(["--dataset", people, "--email", "ann@x.io"]) == 0
+
+    today = "SELECT identifier FROM `{d}.current_identities` WHERE workspace_id = 'default'"
+    identifiers = {row[0] for row in ask(client, people, today)}
+    assert "ann@x.io" not in identifiers
+    assert ("bob@x.io" in identifiers) == bob_stays
+
+
 @pytest.mark.parametrize(("flag", "value"), [("--user_id", "u-ann-2"), ("--anonymous_id", "a-ann")])
 def test_any_identifier_finds_the_whole_person(client: bigquery.Client, people: str, flag: str, value: str) -> None:
     assert main(["--dataset", people, flag, value]) == 0
