@@ -6,13 +6,14 @@ https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
 
+from schemas.calls import CallType
 from services.answers import RefusedError
 from services.limits import MAX_BATCH_CALLS, MAX_SHARED_BYTES, MAX_WEBHOOK_CALLS
 
@@ -30,6 +31,10 @@ class _Keyed(msgspec.Struct):
     writeKey: msgspec.Raw = msgspec.Raw(b"null")  # noqa: N815
 
 
+class _Typed(msgspec.Struct):
+    type: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _Call(msgspec.Struct):
     """Any object: enough to count them."""
 
@@ -37,6 +42,7 @@ class _Call(msgspec.Struct):
 _decode_object = msgspec.json.Decoder(_Object).decode
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 _decode_keyed = msgspec.json.Decoder(_Keyed).decode
+_decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_time = msgspec.json.Decoder(datetime).decode
 _decode_counted = msgspec.json.Decoder(list[_Call] | _Call).decode
@@ -44,6 +50,8 @@ _decode_calls = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 _NULL = msgspec.Raw(b"null")
+# What takes people's data away. A key that stands in a page, or in an app, must not be enough for that.
+_ERASING = frozenset({CallType.DELETE.value, CallType.SUPPRESS.value})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # Half an emoji, as JavaScript's substring leaves it: a surrogate that is no part of a pair. What stays is in group 1.
@@ -99,7 +107,22 @@ def split_batch(body: bytes, received_at: str, admit: Admit) -> list[bytes]:
         raise RefusedError(413, "too_large", "What the batch says of all its calls is too large to be put into each")
     admit(len(batch.batch), len(body) + repeated)
     received = msgspec.Raw(_encode(received_at))
-    return [_split(item, shared, batch.sentAt, received) for item in batch.batch]
+    calls = [_split(item, shared, batch.sentAt, received) for item in batch.batch]
+    refuse_erasures(calls)
+    return calls
+
+
+def refuse_erasures(calls: Iterable[bytes], but: CallType | None = None) -> None:
+    """Raise `RefusedError` if one of the calls asks for an erasure, `but` of this type."""
+    for call in calls:
+        try:
+            call_type = _decode_text(_decode_typed(call).type)
+        except _UNREADABLE:  # nor can the pipeline read it
+            continue
+        if call_type in _ERASING and call_type != but:
+            raise RefusedError(
+                403, "erasure_not_taken", "An erasure is asked for by a delete call in a signed webhook of Segment's"
+            )
 
 
 def split_webhook(body: bytes) -> list[bytes]:

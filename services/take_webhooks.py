@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.calls import CallType
 from schemas.connections import Connection, ConnectionKind
 from services.answers import RefusedError, say_taken
 from services.door import Door
@@ -22,7 +23,7 @@ from services.signatures.remember_signatures import SeenSignatures, Sight
 from services.signatures.segment import Coverage, check_segment_signature
 from services.signatures.sendgrid import SIGNATURE_HEADER, TIMESTAMP_HEADER, check_sendgrid_signature
 from services.signatures.verdicts import BadVerificationKeyError, ForgedError
-from services.split_calls import split_webhook
+from services.split_calls import refuse_erasures, split_webhook
 from services.tell_refusals import Naming
 
 SENDERS = {
@@ -143,6 +144,7 @@ class TakeWebhooks:
             if sight is Sight.REPEATED:
                 return say_taken()
         if connection.kind is ConnectionKind.SEGMENT:
+            refuse_erasures(calls, CallType.DELETE if proof is not None and proof.is_whole else None)
             self.door.admit_calls(connection, len(calls))
             await self.calls.publish(calls, self.door.attributes(connection, self.door.tell_time()))
         else:

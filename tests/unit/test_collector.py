@@ -769,6 +769,39 @@ def test_a_batch_of_segment_is_proved_by_its_first_event_only_with_the_key(world
     assert hook.send((b"[" + first + b"]", headers)).status_code == 200
 
 
+ERASING = [
+    line_of("delete", userId="victim"),
+    line_of("suppress", identifierHash="0" * 64),
+    line_of("suppress", identifierHash="0" * 64).replace(b'"suppress"', b'"s\\u0075ppress"'),
+    b'{"type":"track","type":"delete","userId":"victim"}',
+]
+NO_NAME = b'{"type":"delete","userId":"victim","\\ud800":1}'
+"""Which the decoder of calls does not take, and a more lenient one might."""
+
+
+@pytest.mark.parametrize("erasing", [*ERASING, NO_NAME])
+def test_a_key_which_may_stand_in_a_page_erases_nobody(world: World, key: str, erasing: bytes) -> None:
+    batch = b'{"batch":[' + line_of("track") + b"," + erasing + b"]}"
+
+    assert_refused(world.send("/v1/batch", batch, key=key), 403, "erasure_not_taken")
+    for webhook in (erasing, b"[" + erasing + b"]"):
+        answer = world.send("/hooks/segment", webhook, key=key)
+        assert_refused(answer, *((400, "bad_request") if erasing is NO_NAME else (403, "erasure_not_taken")))
+    assert world.calls.messages == []
+
+
+@pytest.mark.parametrize("erasing", ERASING)
+def test_a_signature_of_segment_erases_but_suppresses_nobody(world: World, erasing: bytes) -> None:
+    hook = Hook(world, "segment")
+    signed = erasing, {"X-Signature": hmac.new(b"secret", erasing, hashlib.sha1).hexdigest()}
+
+    if b"delete" in erasing:
+        assert hook.send(signed).status_code == 200
+    else:
+        assert_refused(hook.send(signed), 403, "erasure_not_taken")
+    assert len(world.calls.messages) == (b"delete" in erasing)
+
+
 def test_a_webhook_of_too_many_calls_is_refused_unsplit(world: World) -> None:
     hook = Hook(world, "segment")
 
