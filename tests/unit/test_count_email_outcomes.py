@@ -167,6 +167,11 @@ def test_an_event_is_named_by_a_word_that_we_know_or_not_at_all(event: dict[str,
     assert name_event(json.dumps(event).encode()) == name
 
 
+@pytest.mark.parametrize("broken", [b'"x":"caf\xe9"', b'"caf\xe9":1', rb'"x":"\ud800"', rb'"\ud800":1'])
+def test_an_event_that_is_no_text_has_no_name(broken: bytes) -> None:
+    assert name_event(b'{"event":"opened","log_id":"l1",' + broken + b"}") is None
+
+
 @given(
     st.binary()
     | st.recursive(

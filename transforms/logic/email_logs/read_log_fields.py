@@ -213,13 +213,16 @@ def decode_fields(payload: bytes, name: str) -> dict[str, Any]:
     """The fields of a JSON object in UTF-8. Raises `Rejected` for anything else, and calls it by this name."""
     check_nesting(payload)
     try:
-        _FIELDS.decode(payload)
+        text = payload.decode()
+        _FIELDS.decode(text)
+    except UnicodeDecodeError:
+        raise Rejected(Reason.BAD_REQUEST, f"{name} is not UTF-8") from None
     except msgspec.ValidationError:
         raise Rejected(Reason.BAD_REQUEST, f"{name} is JSON, but not an object") from None
     except msgspec.DecodeError as error:
         what = str(error).removeprefix("JSON is malformed: ")
         raise Rejected(Reason.BAD_REQUEST, f"{name} is not JSON: {what}") from None
-    return decode_object(payload.decode())
+    return decode_object(text)
 
 
 def read_nested(value: object) -> object:
