@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.factories import NOW
 from tests.strategies import json_values
-from transforms.logic.shape_traits import ShapedTraits, flatten_traits, shape_traits, trait_columns
+from transforms.logic.shape_traits import MAX_NAME_CHARACTERS, ShapedTraits, flatten_traits, shape_traits, trait_columns
 
 PERSON = trait_columns("identifies")
 GROUP = trait_columns("group_identifies")
@@ -71,6 +71,19 @@ def test_no_value_is_lost_unless_another_takes_its_name(sent: dict[str, Any]) ->
 
     assert len(flat) <= sum(map(leaves, sent.values()))
     assert not any(isinstance(value, dict) and value for value in flat.values())
+
+
+def test_names_are_not_repeated_without_bounds() -> None:
+    """A call of 32 KB may nest 290 characters deep, and again, and hold thousands of leaves."""
+    leaves = {str(number): 0 for number in range(1500)}
+    nested: dict[str, Any] = leaves
+    for _ in range(50):
+        nested = {"n" * 290: nested}
+    once = {"n" * MAX_NAME_CHARACTERS: leaves}
+
+    (whole,) = flatten_traits(nested).items()
+    assert whole == ("n" * 290 + "_" + "n" * 290, nested["n" * 290]["n" * 290])
+    assert set(flatten_traits(once)) == {"n" * MAX_NAME_CHARACTERS + f"_{number}" for number in range(1500)}
 
 
 # Updates
