@@ -8,7 +8,7 @@ from apache_beam.coders import BytesCoder
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
-from apache_beam.utils.timestamp import Duration
+from apache_beam.utils.timestamp import Duration, Timestamp
 
 from schemas.email_calls import EmailCallBlock
 from schemas.email_histories import PersonBlock
@@ -67,6 +67,13 @@ class _MarkInFilesFn(beam.DoFn):
 _MEMORY: LogCache[PersonHistories] = LogCache(capacity=4096)
 
 
+def _find_time(block: PersonBlock, timestamp: Timestamp) -> Timestamp:
+    """When it happened: of a history that moves along not when that was told, for what files tell has no time."""
+    if block.lines or not block.histories:
+        return timestamp
+    return Timestamp(micros=max(history.touched_at for history in block.histories))
+
+
 class _MarkInStreamFn(beam.DoFn):
     """Remembers `PersonHistories` a shard.
 
@@ -92,7 +99,7 @@ class _MarkInStreamFn(beam.DoFn):
     ) -> Iterator[EmailCallBlock]:
         histories = _MEMORY.take(token, log, self._rebuild)
         if self._ttl is not None and not histories.facts_remembered:
-            forget.set(timestamp + self._ttl)
+            forget.set(_find_time(element[1], timestamp) + self._ttl)
         calls = histories.advance(element[1])
         record = histories.take_record()
         if record:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from apache_beam.testing.test_stream import TestStream
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,6 +98,24 @@ def test_the_time_to_live_also_forgets_what_would_move_along() -> None:
     )
 
     assert send(story, long_horizon).kinds() == {"Email Opened": 2, "Email Unique Opens": 2}
+
+
+def test_what_files_tell_a_stream_does_not_begin_with_the_beginning_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer that is set by the time of an element of files, Beam's earliest, would fire for 292,000 years."""
+    forgotten = []
+    forget = PersonHistories.forget_before
+
+    def count(histories: PersonHistories, micros: int) -> bytes:
+        forgotten.append(micros)
+        assert len(forgotten) < 20
+        return forget(histories, micros)
+
+    monkeypatch.setattr(PersonHistories, "forget_before", count)
+    told = TimestampedValue(arrive(2, news("P1", 1, email="a@x")).value, MIN_TIMESTAMP)
+
+    sent = send(bundles([arrive(1, log_line("l1"))], [told], watermarks=(1,)), ONE_DAY)
+
+    assert sent.kinds() == {"Email Opened": 1, "Email Unique Opens": 1}
 
 
 @cached_and_rebuilt
