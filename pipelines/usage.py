@@ -20,6 +20,9 @@ MAX_SHARDS = 10_000
 # What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
 INTERRUPTED = 130
 
+# How like one of ours a flag must be to be meant for it. None of Beam's is.
+_MISSPELT = 0.8
+
 # What Beam's Pub/Sub reader and writer take for a project (apache_beam.io.gcp.pubsub).
 _PROJECT = re.compile(r"[a-z][-a-z0-9:.]{4,61}[a-z0-9]")
 
@@ -41,12 +44,20 @@ class UsageParser(argparse.ArgumentParser):
         )
 
     def parse_flags(self, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """Our flags by name, and the others. Raises `UsageError`, also for a flag that is given twice."""
+        """Our flags by name, and the others.
+
+        Raises `UsageError`, also for a flag that is given twice, and for one that is nearly ours: the flag that was
+        meant is missing then, and that is not what should be told.
+        """
         given = [word.partition("=")[0] for word in argv]
         for flag in self._option_string_actions:
             if flag.startswith("--") and given.count(flag) > 1:
                 raise UsageError(f"{flag} is given twice, and only one can count")
         known, others = self.parse_known_args(argv)
+        ours = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        for flag in others:
+            if difflib.get_close_matches(flag.split("=")[0], ours, n=1, cutoff=_MISSPELT):
+                raise UsageError(suggest_flag(flag, ours))
         return vars(known), others
 
     def error(self, message: str) -> NoReturn:
@@ -118,6 +129,10 @@ def warn(program: str, text: str) -> None:
 
 def suggest_flag(unknown: str, known: Sequence[str]) -> str:
     """A sentence that refuses a flag, with the one that was probably meant."""
+    if not unknown.startswith("-"):
+        return (
+            f"{unknown!r} belongs to no flag; quote the pattern of several files, e.g. --input_files '*.jsonl'"
+        )
     name = unknown.split("=")[0]
     close = difflib.get_close_matches(name, known, n=1)
     return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")
