@@ -1,7 +1,7 @@
 """Does all that the run needs exist? Asked before any work starts, so that a mistake costs a second and not a job."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ def check_world(settings: Settings) -> None:
         _check_files("--input_files", settings.input_files)
     if settings.output_dir is not None:
         if settings.input_files is not None:  # a stream goes on where it was
-            _refuse_used(settings.output_dir, (FOLDER,), CALLS_TABLES)
+            _refuse_used(settings.output_dir)
         _check_output_dir(settings.output_dir)
     if settings.input_subscription is not None:
         _check_subscription("--input_subscription", settings.input_subscription)
@@ -54,7 +54,7 @@ def check_email_world(settings: EmailSettings, local: bool) -> None:
             _check_files(flag, pattern)
     if settings.output_dir is not None:
         if settings.input_files is not None:
-            _refuse_used(settings.output_dir, (CALLS_FOLDER, DEAD_LETTERS_FOLDER))
+            _refuse_used(settings.output_dir)
         _check_output_dir(settings.output_dir)
     for flag, subscription in (
         ("--input_subscription", settings.input_subscription),
@@ -134,10 +134,11 @@ def _ask_bigquery(flag: str, project: str, say_missing: Callable[[Exception], st
         raise UsageError(f"{flag}: {_bigquery()} cannot be asked: {_first_line(error)}") from None
 
 
-def _refuse_used(output_dir: str, folders: Iterable[str], tables: Iterable[str] = ()) -> None:
+def _refuse_used(output_dir: str) -> None:
+    """By either pipeline: both write dead letters, one as lines and one as Parquet."""
     try:
-        is_used = any(has_lines(output_dir, folder) for folder in folders) or any(
-            has_parquet_files(FileSystems.join(output_dir, table)) for table in tables
+        is_used = any(has_lines(output_dir, folder) for folder in (FOLDER, CALLS_FOLDER, DEAD_LETTERS_FOLDER)) or any(
+            has_parquet_files(FileSystems.join(output_dir, table)) for table in CALLS_TABLES
         )
     except Exception as error:
         raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None

@@ -130,9 +130,7 @@ def warn(program: str, text: str) -> None:
 def suggest_flag(unknown: str, known: Sequence[str]) -> str:
     """A sentence that refuses a flag, with the one that was probably meant."""
     if not unknown.startswith("-"):
-        return (
-            f"{unknown!r} belongs to no flag; quote the pattern of several files, e.g. --input_files '*.jsonl'"
-        )
+        return f"{unknown!r} belongs to no flag; quote the pattern of several files, e.g. --input_files '*.jsonl'"
     name = unknown.split("=")[0]
     close = difflib.get_close_matches(name, known, n=1)
     return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")

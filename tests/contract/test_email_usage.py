@@ -98,12 +98,16 @@ def test_identity_files_that_are_not_there_are_named(
     assert "--identity_files: no file matches" in refuse(capsys, *argv)
 
 
-@pytest.mark.parametrize("folder", ["segment_calls", "dead_letters"])
+@pytest.mark.parametrize(
+    "file",
+    ["segment_calls/part-1.jsonl", "dead_letters/part-1.jsonl", "dead_letters/part-1.parquet", "activities/p.parquet"],
+)
 def test_an_output_folder_with_an_earlier_run_is_refused(
-    capsys: pytest.CaptureFixture[str], log: str, tmp_path: Path, folder: str
+    capsys: pytest.CaptureFixture[str], log: str, tmp_path: Path, file: str
 ) -> None:
-    (tmp_path / "out" / folder).mkdir(parents=True)
-    (tmp_path / "out" / folder / "part-1.jsonl").touch()
+    """Also with one of the other pipeline, which writes dead letters, too."""
+    (tmp_path / "out" / file).parent.mkdir(parents=True)
+    (tmp_path / "out" / file).touch()
 
     assert "earlier run" in refuse(capsys, "--input_files", log, "--output_dir", str(tmp_path / "out"))
 
