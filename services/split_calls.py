@@ -91,6 +91,8 @@ def split_batch(body: bytes, received_at: str, admit: Admit) -> list[bytes]:
     """
     try:
         batch = _decode(_decode_batch, body)
+    except RecursionError:
+        raise RefusedError(400, "bad_request", "The body nests some thousand levels deep") from None
     except _UNREADABLE:
         raise RefusedError(
             400,

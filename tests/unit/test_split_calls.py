@@ -65,6 +65,14 @@ def test_any_body_is_split_or_refused(body: bytes) -> None:
         assert split_webhook(body)
 
 
+def test_what_nests_too_deep_for_any_decoder_is_told_so() -> None:
+    body = b'{"batch":[{},{"a":' + b"[" * 2_000 + b"]" * 2_000 + b"}]}"
+
+    with pytest.raises(RefusedError) as refused:
+        split_batch(body, RECEIVED_AT)
+    assert "nests some thousand levels deep" in refused.value.message
+
+
 @pytest.mark.parametrize("body", BAD_NAMES)
 def test_names_that_are_no_text_are_refused_or_the_pipelines_to_judge(body: bytes) -> None:
     test_any_body_is_split_or_refused.hypothesis.inner_test(body)  # type: ignore[attr-defined]
