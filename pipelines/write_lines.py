@@ -11,7 +11,7 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipelines.write_parquet import HIDDEN, ShowFileFn, has_files, make_folder
+from pipelines.show_files import HIDDEN, ShowFileFn, has_files, make_folder
 
 _MIME_TYPE = "application/x-ndjson"
 

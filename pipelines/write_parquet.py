@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -13,6 +12,7 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
+from pipelines.show_files import HIDDEN, ShowFileFn, has_files, make_folder
 from schemas.rows import Row, TableRows
 from schemas.tables import CALLS_TABLES, arrow_schema, load_table
 from transforms.several_outputs import gives_several
@@ -25,8 +25,6 @@ ROWS_A_GROUP = 10_000
 _COMPRESSION = "zstd"
 _IDS = frozenset({"message_id", "user_id", "anonymous_id", "person_id", "identifier"})
 
-# DuckDB's *.parquet also finds names that begin with a dot.
-HIDDEN = ".unfinished"
 _MIME_TYPE = "application/vnd.apache.parquet"
 
 
@@ -118,22 +116,6 @@ def has_parquet_files(folder: str) -> bool:
     return has_files(folder, "*.parquet")
 
 
-def has_files(folder: str, pattern: str) -> bool:
-    """Whether the folder holds such files; its name may hold `[` or `*`, which Beam would take for a pattern."""
-    if "://" not in folder:
-        return any(Path(folder).glob(pattern))
-    return bool(FileSystems.match([FileSystems.join(folder, pattern)])[0].metadata_list)
-
-
-def make_folder(folder: str) -> None:
-    """Make a folder unless it is there; two workers may try at once."""
-    try:
-        FileSystems.mkdirs(folder)
-    except OSError:
-        if not FileSystems.exists(folder):
-            raise
-
-
 class _HiddenFile:
     """A Parquet file that is being written under a hidden name, a row group at a time."""
 
@@ -192,15 +174,3 @@ class _WriteHiddenFn(beam.DoFn):
         for (_, window), file in self._files.items():
             file.close()
             yield WindowedValue(file.path, window.max_timestamp(), (window,))
-
-
-class ShowFileFn(beam.DoFn):
-    """Gives a whole file its own name: `.NAME.unfinished` becomes `NAME`."""
-
-    def process(self, hidden: str) -> Iterable[str]:
-        """Take the path of the hidden file; give its new one."""
-        folder, name = FileSystems.split(hidden)
-        path = FileSystems.join(folder, name.removeprefix(".").removesuffix(HIDDEN))
-        if FileSystems.exists(hidden):  # else a first try has shown it
-            FileSystems.rename([hidden], [path])
-        yield path
