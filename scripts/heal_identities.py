@@ -27,7 +27,7 @@ from schemas.identities import KnownIdentity, LinkBlock
 from schemas.identity_rules import IdentityRules
 from schemas.tables import check_dataset, find_project
 from scripts.create_tables import RETRY
-from transforms.logic.heal_identities import Healing, heal, rebuild
+from transforms.logic.heal_identities import Healing, find_named, heal, rebuild
 from transforms.logic.identify_callers import find_links
 from transforms.logic.parse_call import normalise_email
 from transforms.logic.read_timestamps import to_micros
@@ -71,13 +71,34 @@ def find_healing(
         if identity.person_since is None:
             raise WarehousePersonsError(f"{dataset} has persons of a warehouse, whose emails are not in its calls")
         known[identity.workspace_id].append(identity)
+    # Only what has a row to be mended: most visitors never say who they are, and are not held in memory.
+    written = {(each.workspace_id, each.identifier_type, each.identifier) for of in known.values() for each in of}
     links: dict[str, list[LinkBlock]] = defaultdict(list)
-    for calls in _read_calls(client, dataset):
+    carried: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    now = time.time_ns() // 1000
+    for calls in _read_calls(client, dataset, now):
         for workspace_id, block in find_links(calls, rules).items():
             links[workspace_id].append(block)
-    mend = rebuild if is_rebuild else heal
+        if is_rebuild:
+            for call in calls:
+                carried[call.workspace_id].update(
+                    named for named in find_named(call) if (call.workspace_id, *named) in written
+                )
+    if not is_rebuild:
+        return {
+            workspace_id: heal(workspace_id, blocks, known[workspace_id], rules)
+            for workspace_id, blocks in links.items()
+        }
+    # A workspace whose calls link nothing any more has persons to be parted all the same.
     return {
-        workspace_id: mend(workspace_id, blocks, known[workspace_id], rules) for workspace_id, blocks in links.items()
+        workspace_id: rebuild(
+            workspace_id,
+            links[workspace_id] or [LinkBlock([], now)],
+            known[workspace_id],
+            carried[workspace_id],
+            rules,
+        )
+        for workspace_id in known.keys() | links.keys()
     }
 
 
@@ -92,9 +113,8 @@ def write_healing(client: bigquery.Client, dataset: str, healing: dict[str, Heal
                 raise ValueError(f"BigQuery refuses a row of {table}: {refused[0]['errors']}")
 
 
-def _read_calls(client: bigquery.Client, dataset: str) -> Iterator[list[SegmentCall]]:
+def _read_calls(client: bigquery.Client, dataset: str, now: int) -> Iterator[list[SegmentCall]]:
     rows = client.query_and_wait(_CALLS.format(dataset=dataset), page_size=BLOCK_CALLS, retry=RETRY)
-    now = time.time_ns() // 1000
     calls = []
     for row in rows:
         email = (

@@ -88,6 +88,50 @@ def test_a_wrong_merge_is_undone_by_blocking_what_caused_it(
     assert "shared@example.com" not in parted
 
 
+def test_a_rebuild_parts_what_no_call_ties_to_a_person_any_more(
+    client: bigquery.Client, dataset: str, tmp_path: Path
+) -> None:
+    """Also what only calls carry that link nothing, or nothing but what is blocked now."""
+    create_tables(client, dataset)
+    write(
+        dataset,
+        tmp_path,
+        identify("m1", "guest", "ann@example.com", timestamp="2026-01-01T00:00:00Z"),
+        line("m2", userId="guest", anonymousId="tablet", timestamp="2026-01-01T01:00:00Z"),
+        line("m3", "alias", userId="guest", previousId="visitor", timestamp="2026-01-01T02:00:00Z"),
+        identify("m4", "u1", "bob@example.com", timestamp="2026-01-01T00:00:00Z"),
+        line("m5", userId="u1", anonymousId="borrowed", timestamp="2026-01-01T01:00:00Z"),
+        line("m6", "page", userId=None, anonymousId="borrowed", timestamp="2026-01-01T02:00:00Z"),
+        line("m7", userId="u1", anonymousId="archived", timestamp="2026-01-01T01:00:00Z"),
+    )
+    before = persons(client, dataset)
+    client.query_and_wait(f"DELETE FROM `{dataset}.activities` WHERE message_id IN ('m5', 'm7')")
+    rules = tmp_path / "identity.toml"
+    rules.write_text('[blocked]\nvalues = ["guest"]\n')
+    rebuild = ["--dataset", dataset, "--identity_settings", str(rules), "--rebuild"]
+
+    assert main(rebuild) == 0
+
+    gone = {"guest", "tablet", "visitor", "borrowed"}
+    assert persons(client, dataset) == {
+        identifier: person_id for identifier, person_id in before.items() if identifier not in gone
+    }
+    assert "archived" in before  # no call carries it: its calls may just be gone
+    rows = ask(client, dataset, "SELECT COUNT(*) FROM `{d}.identities`")
+    assert main(rebuild) == 0
+    assert ask(client, dataset, "SELECT COUNT(*) FROM `{d}.identities`") == rows
+
+
+def test_a_workspace_without_any_link_is_rebuilt(client: bigquery.Client, dataset: str, tmp_path: Path) -> None:
+    create_tables(client, dataset)
+    write(dataset, tmp_path, identify("m1", "guest", "ann@example.com"))
+    rules = tmp_path / "identity.toml"
+    rules.write_text('[blocked]\nvalues = ["guest", "ann@example.com"]\n')
+
+    assert main(["--dataset", dataset, "--identity_settings", str(rules), "--rebuild"]) == 0
+    assert persons(client, dataset) == {}
+
+
 def test_a_mistake_is_one_line(
     client: bigquery.Client, dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

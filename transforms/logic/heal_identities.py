@@ -1,9 +1,10 @@
 """What `identities` should say, from all calls at once, and what it says: the rows that mend the difference."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-from schemas.identities import KnownIdentity, LinkBlock, PriorBlock
+from schemas.calls import Caller
+from schemas.identities import IdentifierType, KnownIdentity, LinkBlock, PriorBlock
 from schemas.identity_rules import IdentityRules
 from schemas.rows import Row, row_values
 from transforms.logic.resolve_links import next_version, resolve_links
@@ -26,14 +27,22 @@ def heal(workspace_id: str, links: Iterable[LinkBlock], known: list[KnownIdentit
     return Healing(resolved.identities, merges)
 
 
-def rebuild(workspace_id: str, links: Iterable[LinkBlock], known: list[KnownIdentity], rules: IdentityRules) -> Healing:
+def rebuild(
+    workspace_id: str,
+    links: Iterable[LinkBlock],
+    known: list[KnownIdentity],
+    carried: Set[tuple[str, str]],
+    rules: IdentityRules,
+) -> Healing:
     """Resolve from the calls alone: also parts what the calls, by today's rules, do not say is one person.
 
-    An identifier that no call here carries keeps its person, unless it is blocked.
+    An identifier that no call here carries keeps its person, unless it is blocked. `carried`: type and identifier of
+    what the calls carry, as `find_named` gives it. The links do not tell: they have lost what is blocked, and the
+    calls that link nothing.
     """
     blocks = list(links)
     resolved = resolve_links(workspace_id, blocks, rules)
-    version = max((block.newest for block in blocks), default=0)
+    version = max(block.newest for block in blocks)
     before = {(identity.identifier_type, identity.identifier): identity for identity in known}
     rows = []
     for row in resolved.identities:
@@ -41,28 +50,29 @@ def rebuild(workspace_id: str, links: Iterable[LinkBlock], known: list[KnownIden
         held = before.get((values["identifier_type"], values["identifier"]))
         if held is None or held.person_id != values["person_id"]:
             rows.append(_shape(workspace_id, values, version, held))
-    homeless = _find_homeless(blocks, resolved.persons.by_identifier) & before.keys()
-    homeless |= {identifier for identifier in before if rules.is_blocked(identifier[1])}
-    for identifier in sorted(homeless):
-        values = dict(zip(("identifier_type", "identifier"), identifier, strict=True))
-        rows.append(_shape(workspace_id, values, version, before[identifier]))
+    persons = resolved.persons.by_identifier
+    for identifier_type, identifier in sorted(before):
+        is_resolved = (identifier_type, identifier) in carried or rules.is_blocked(identifier)
+        if is_resolved and identifier not in persons[identifier_type]:
+            values = {"identifier_type": identifier_type, "identifier": identifier}
+            rows.append(_shape(workspace_id, values, version, before[identifier_type, identifier]))
     return Healing(rows, [])
 
 
-def _find_homeless(blocks: Iterable[LinkBlock], persons: Mapping[str, Mapping[str, str]]) -> set[tuple[str, str]]:
-    """Identifiers that calls carry and that belong to no person by what the calls say."""
-    carried = {
-        (identifier_type, identifier)
-        for block in blocks
-        for link in block.links
-        for identifier_type, identifier in (
-            ("user_id", link.user_id),
-            ("email", link.email),
-            ("anonymous_id", link.anonymous_id),
-        )
-        if identifier is not None
-    }
-    return {identifier for identifier in carried if identifier[1] not in persons[identifier[0]]}
+def find_named(call: Caller) -> Iterator[tuple[str, str]]:
+    """Type and value of the identifiers of which a call may say whose they are, blocked ones too.
+
+    What previousId is, the call does not say: a user_id or an anonymous_id.
+    """
+    for identifier_type, identifier in (
+        (IdentifierType.USER_ID, call.user_id),
+        (IdentifierType.EMAIL, call.email),
+        (IdentifierType.ANONYMOUS_ID, call.anonymous_id),
+        (IdentifierType.USER_ID, call.previous_id),
+        (IdentifierType.ANONYMOUS_ID, call.previous_id),
+    ):
+        if identifier is not None:
+            yield identifier_type, identifier
 
 
 def _shape(workspace_id: str, values: Mapping[str, str], version: int, held: KnownIdentity | None) -> Row:
