@@ -19,9 +19,28 @@ VIEW = "current_identities"
 VIEW_COLUMNS = tuple(name for name in KnownIdentity.__struct_fields__ if name != "led")
 
 
+# Also who belongs to nobody any more, whom the view leaves out: a row that binds one again has to be newer than that.
 _QUERY = """
-SELECT {columns}, merged.from_person_id AS led
-FROM `{dataset}.current_identities` AS today
+SELECT
+  ever.workspace_id,
+  ever.identifier_type,
+  ever.identifier,
+  today.person_id,
+  today.person_since,
+  today.linked_at,
+  ever.version,
+  merged.from_person_id AS led
+FROM (
+  SELECT workspace_id, identifier_type, identifier, MAX(version) AS version
+  FROM `{dataset}.identities`
+  WHERE identifier_type IN ({types})
+  GROUP BY workspace_id, identifier_type, identifier
+) AS ever
+LEFT JOIN `{dataset}.current_identities` AS today
+ON
+  today.workspace_id = ever.workspace_id
+  AND today.identifier_type = ever.identifier_type
+  AND today.identifier = ever.identifier
 LEFT JOIN (
   SELECT DISTINCT workspace_id, identifier_type, identifier, from_person_id
   FROM `{dataset}.identity_merges`
@@ -31,12 +50,11 @@ ON
   merged.workspace_id = today.workspace_id
   AND merged.identifier_type = today.identifier_type
   AND merged.identifier = today.identifier
-WHERE today.identifier_type IN ({types})
 """
 
 
 class ReadKnownIdentities(beam.PTransform):
-    """Read the view `current_identities` of a dataset, PROJECT.DATASET, once. Gives `PriorBlock`s, before all time."""
+    """Read what `identities` of a dataset, PROJECT.DATASET, says today, once. Gives `PriorBlock`s, before all time."""
 
     def __init__(self, dataset: str) -> None:
         super().__init__()
@@ -51,11 +69,10 @@ class ReadKnownIdentities(beam.PTransform):
 
 
 def read_known(dataset: str) -> Iterator[KnownIdentity]:
-    """Every identifier of a type we know that has a person today, in no order. Raises Google's exceptions."""
+    """Every identifier of a type we know that has or had a person, in no order. Raises Google's exceptions."""
     client = bigquery_client(find_project(dataset))
-    columns = ", ".join(f"today.{name}" for name in VIEW_COLUMNS)
     types = ", ".join(f"'{identifier_type}'" for identifier_type in IdentifierType)
-    query = _QUERY.format(columns=columns, dataset=dataset, types=types)
+    query = _QUERY.format(dataset=dataset, types=types)
     try:
         rows = client.query_and_wait(query, page_size=BLOCK_IDENTITIES)
         for row in rows:

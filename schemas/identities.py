@@ -54,12 +54,13 @@ class WarehousePerson(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class KnownIdentity(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A row of `current_identities` as an earlier job has left it."""
+    """The latest row of `identities` about an identifier, as an earlier job has left it."""
 
     workspace_id: str
     identifier_type: str
     identifier: str
-    person_id: str
+    person_id: str | None
+    """None if it belongs to nobody any more: its version still has to be passed by what binds it again."""
     person_since: int | None
     """When the email that names the person was first seen, in microseconds since 1970; None if a warehouse names it."""
     linked_at: int | None

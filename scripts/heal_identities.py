@@ -68,7 +68,7 @@ def find_healing(
     """Workspace -> the rows that `identities` lacks. Raises `WarehousePersonsError` and Google's exceptions."""
     known: dict[str, list[KnownIdentity]] = defaultdict(list)
     for identity in read_known(dataset):
-        if identity.person_since is None:
+        if identity.person_id is not None and identity.person_since is None:
             raise WarehousePersonsError(f"{dataset} has persons of a warehouse, whose emails are not in its calls")
         known[identity.workspace_id].append(identity)
     # Only what has a row to be mended: most visitors never say who they are, and are not held in memory.

@@ -122,6 +122,24 @@ def test_a_rebuild_parts_what_no_call_ties_to_a_person_any_more(
     assert ask(client, dataset, "SELECT COUNT(*) FROM `{d}.identities`") == rows
 
 
+def test_who_is_nobodys_is_somebodys_again_by_calls_of_any_age(
+    client: bigquery.Client, dataset: str, tmp_path: Path
+) -> None:
+    """The rebuild's rows are as new as the rebuild, the run's as the calls that it reads."""
+    create_tables(client, dataset)
+    write(dataset, tmp_path, identify("m1", "staff-1", "info@example.com", receivedAt="2026-01-01T00:00:00Z"))
+    rules = tmp_path / "identity.toml"
+    rules.write_text('[blocked]\nvalues = ["info@example.com"]\n')
+    assert main(["--dataset", dataset, "--identity_settings", str(rules), "--rebuild"]) == 0
+    assert persons(client, dataset) == {}
+
+    write(dataset, tmp_path, identify("m2", "staff-1", "ann@example.com", receivedAt="2026-01-02T00:00:00Z"))
+
+    found = persons(client, dataset)
+    assert found.keys() == {"staff-1", "ann@example.com"}
+    assert found["staff-1"] == found["ann@example.com"]
+
+
 def test_a_workspace_without_any_link_is_rebuilt(client: bigquery.Client, dataset: str, tmp_path: Path) -> None:
     create_tables(client, dataset)
     write(dataset, tmp_path, identify("m1", "guest", "ann@example.com"))

@@ -79,10 +79,13 @@ def test_what_earlier_jobs_have_published_is_read(client: bigquery.Client, datas
 
     blocks: list[PriorBlock] = read(ReadKnownIdentities(dataset), streaming)
 
-    known = sorted((each for block in blocks for each in block.known), key=lambda each: each.identifier_type)
+    known = sorted(
+        (each for block in blocks for each in block.known), key=lambda each: (each.identifier_type, each.identifier)
+    )
     assert known == [
         KnownIdentity("w 😀'", "anonymous_id", "a1", "p1", None, NEW_YEAR + SECOND, 3),
         KnownIdentity("w 😀'", "email", "ann@x.io", "p1", NEW_YEAR + 1, None, 1),
+        KnownIdentity("w 😀'", "user_id", "gone", None, None, None, 2),
         KnownIdentity("w 😀'", "user_id", "u1", "p1", NEW_YEAR, None, 2),
     ]
     assert all(block.read_at > NEW_YEAR for block in blocks)

@@ -214,6 +214,18 @@ def test_the_persons_of_an_earlier_job_go_on(is_stream: bool) -> None:
     assert merged(told) == []
 
 
+@BOTH
+def test_who_was_nobodys_in_an_earlier_job_is_bound_by_a_newer_row(is_stream: bool) -> None:
+    rebuilt_at = read_timestamp("2099-01-01T00:00:00Z")  # of a rebuild that was made after these calls arrived
+    assert rebuilt_at is not None
+    known = [KnownIdentity(WORKSPACE, "user_id", "u1", None, None, None, rebuilt_at)]
+
+    told = run(is_stream, PriorBlock([], known, 7), identify(1, "m1", "u1", "ann@example.com"))
+
+    assert told.identities()["user_id", "u1"] == person_named("ann@example.com")
+    assert [row["version"] for row in told.table("identities") if row["identifier"] == "u1"] == [rebuilt_at + 1]
+
+
 def test_a_stream_tells_that_a_person_of_an_earlier_job_is_an_older_one() -> None:
     her = person_named("ann@example.com")
     since = read_timestamp("1970-01-01T00:00:50Z")

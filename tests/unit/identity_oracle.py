@@ -88,6 +88,8 @@ def resolve(
         see_email(namings, person.email, LONG_AFTER)
         links.append((named, email))
     for identity in known:
+        if identity.person_id is None:
+            continue
         named = ("person_id", identity.person_id)
         nodes.add(named)
         if identity.person_since is None:

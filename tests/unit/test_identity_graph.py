@@ -342,6 +342,15 @@ def test_bounded_input_writes_what_an_earlier_job_has_not_written() -> None:
     assert versions == {"a@x": 7, "b@x": 10, "u1": 7}
 
 
+def test_who_is_nobodys_by_an_earlier_job_is_bound_by_a_newer_row_than_that() -> None:
+    known = [KnownIdentity("w1", "user_id", "u1", None, None, None, 9)]
+    resolved = resolve_all([link("u1", "b@x")], prior=PriorBlock([], known))
+    rows = [row_values("identities", row) for row in resolved.identities]
+
+    assert {row["identifier"]: row["version"] for row in rows} == {"b@x": 7, "u1": 10}
+    assert resolved.merges == []
+
+
 def test_without_calls_what_is_known_is_as_new_as_its_reading() -> None:
     prior = PriorBlock([WarehousePerson("w1", "a@x", "P1")], [], 5)
 

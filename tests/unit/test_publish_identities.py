@@ -156,7 +156,6 @@ def test_an_email_that_never_led_is_no_merge() -> None:
 
 
 def known(identifier_type: str, identifier: str, person_id: str | None) -> KnownIdentity:
-    assert person_id is not None
     return KnownIdentity("w1", identifier_type, identifier, person_id, None, None, 7)
 
 
@@ -176,6 +175,18 @@ def test_a_change_of_what_an_earlier_job_has_published_is_newer() -> None:
 
     assert [row.version for row in changes.identities] == [8, 8]
     assert [(merge.from_person_id, merge.into_person_id) for merge in changes.merges] == [(B_ID, A_ID)]
+
+
+def test_who_is_nobodys_by_an_earlier_job_is_bound_by_a_newer_row() -> None:
+    published = PublishedIdentities()
+    published.recognise([known("email", "b@x", None)])
+    person = published.find_person(EMAIL)
+
+    changes = published.publish([belongs(EMAIL, B)], 3)
+
+    assert person is None
+    assert [(row.person_id, row.version) for row in changes.identities] == [(B_ID, 8)]
+    assert changes.merges == []
 
 
 @pytest.mark.parametrize("identifier_type", ["email", "user_id", "anonymous_id"])

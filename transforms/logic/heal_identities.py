@@ -51,11 +51,11 @@ def rebuild(
         if held is None or held.person_id != values["person_id"]:
             rows.append(_shape(workspace_id, values, version, held))
     persons = resolved.persons.by_identifier
-    for identifier_type, identifier in sorted(before):
+    for (identifier_type, identifier), held in sorted(before.items()):
         is_resolved = (identifier_type, identifier) in carried or rules.is_blocked(identifier)
-        if is_resolved and identifier not in persons[identifier_type]:
+        if held.person_id is not None and is_resolved and identifier not in persons[identifier_type]:
             values = {"identifier_type": identifier_type, "identifier": identifier}
-            rows.append(_shape(workspace_id, values, version, before[identifier_type, identifier]))
+            rows.append(_shape(workspace_id, values, version, held))
     return Healing(rows, [])
 
 

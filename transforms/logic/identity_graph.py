@@ -154,7 +154,9 @@ class _Evidence:
 
     def add_known(self, identity: KnownIdentity) -> None:
         """What an earlier job has published."""
-        person = self._see(PERSON_ID, identity.person_id, known_person_name(identity))
+        if identity.person_id is None:
+            return
+        person = self._see(PERSON_ID, identity.person_id, known_person_name(identity.person_id, identity.person_since))
         if identity.identifier_type == IdentifierType.ANONYMOUS_ID:
             self._claim(identity.identifier, identity.linked_at or 0, person)
         else:

@@ -51,9 +51,11 @@ def tell_prior(block: PriorBlock) -> Iterator[Fact]:
         yield Seen(email, email_name(person.email, NEVER), cause)
         yield from _bind(node, email, cause)
     for identity in block.known:
+        if identity.person_id is None:
+            continue
         workspace_id = identity.workspace_id
         node = _node(workspace_id, PERSON_ID, identity.person_id)
-        yield Seen(node, known_person_name(identity), cause)
+        yield Seen(node, known_person_name(identity.person_id, identity.person_since), cause)
         if identity.identifier_type == IdentifierType.ANONYMOUS_ID:
             visitor = _node(workspace_id, identity.identifier_type, identity.identifier)
             yield Claimed(visitor, (identity.linked_at or 0, 0, node), cause)
@@ -63,10 +65,9 @@ def tell_prior(block: PriorBlock) -> Iterator[Fact]:
             yield from _bind(node, known, cause)
 
 
-def known_person_name(identity: KnownIdentity) -> Name:
+def known_person_name(person_id: str, person_since: int | None) -> Name:
     """The name that a published person_id gives: a warehouse's names the person, ours is named by its email."""
-    make_name = warehouse_name if identity.person_since is None else prior_name
-    return make_name(identity.person_id)
+    return warehouse_name(person_id) if person_since is None else prior_name(person_id)
 
 
 def known_name(identity: KnownIdentity) -> Name:
@@ -81,6 +82,8 @@ def known_name(identity: KnownIdentity) -> Name:
 
 def known_leader(identity: KnownIdentity) -> str | None:
     """The person_id that was published and was called after this identifier, None if there is none."""
+    if identity.person_id is None:
+        return None  # who is nobody's leads nobody
     if identity.led is not None or identity.identifier_type != IdentifierType.EMAIL:
         return identity.led
     own = person_id_of(identity.workspace_id, email_name(identity.identifier, 0))
