@@ -1,6 +1,7 @@
 -- Every group (account, company) with the latest value of each trait.
 -- Grain: one row a (workspace_id, group_id), whoever sent the calls.
--- A trait's value is the one sent last by event time, as in `persons`: null clears it, a call that does not send it keeps it.
+-- A trait's value is the one sent last by event time, as in `persons`: null clears it, an object with all that was nested in
+-- it, and a call that does not send it keeps it.
 -- `traits` holds every trait; the reserved ones are columns as well, NULL where the value does not fit the column's type.
 -- first_seen_at and last_seen_at are the event times of the first and the last group call.
 -- Cost: reads the trait columns of all days of `group_identifies`.
@@ -28,7 +29,8 @@ calls AS (
     name,
     phone,
     plan,
-    website
+    website,
+    ROW_NUMBER() OVER (PARTITION BY workspace_id, group_id ORDER BY timestamp, received_at, message_id) AS turn
   FROM `{dataset}.group_identifies`
   WHERE TRUE
   QUALIFY ROW_NUMBER() OVER (PARTITION BY workspace_id, message_id ORDER BY received_at, timestamp) = 1
@@ -38,15 +40,48 @@ latest AS (
   SELECT
     calls.*,
     trait.name AS trait_name,
-    trait.value AS trait_value
+    trait.value AS trait_value,
+    MAX(IF(trait.value = 'null', calls.turn, NULL)) OVER (
+      PARTITION BY calls.workspace_id, calls.group_id, trait.name
+    ) AS cleared,
+    COUNT(IF(trait.value IN ('null', '{}'), NULL, 1)) OVER (
+      PARTITION BY calls.workspace_id, calls.group_id, trait.name
+    ) AS own_values
   FROM calls
   CROSS JOIN UNNEST(calls.trait_updates) AS trait
   WHERE TRUE
   QUALIFY
     ROW_NUMBER() OVER (
       PARTITION BY calls.workspace_id, calls.group_id, trait.name
-      ORDER BY calls.timestamp DESC, calls.received_at DESC, calls.message_id DESC
+      ORDER BY calls.turn DESC
     ) = 1
+),
+
+-- A trait that never had a value of its own was an object, if it was anything: null clears what was flattened from it.
+cleared_parts AS (
+  SELECT DISTINCT
+    part.workspace_id,
+    part.group_id,
+    part.trait_name
+  FROM latest AS part
+  INNER JOIN latest AS whole
+    ON
+      whole.workspace_id = part.workspace_id
+      AND whole.group_id = part.group_id
+      AND whole.own_values = 0
+      AND whole.cleared > part.turn
+      AND STARTS_WITH(part.trait_name, CONCAT(whole.trait_name, '_'))
+),
+
+kept AS (
+  SELECT latest.*
+  FROM latest
+  LEFT JOIN cleared_parts
+    ON
+      cleared_parts.workspace_id = latest.workspace_id
+      AND cleared_parts.group_id = latest.group_id
+      AND cleared_parts.trait_name = latest.trait_name
+  WHERE cleared_parts.trait_name IS NULL
 ),
 
 folded AS (
@@ -72,7 +107,7 @@ folded AS (
     STRING_AGG(
       IF(trait_value = 'null', NULL, TO_JSON_STRING(trait_name) || ':' || trait_value), ',' ORDER BY trait_name
     ) AS members
-  FROM latest
+  FROM kept
   GROUP BY workspace_id, group_id
 ),
 

@@ -1,9 +1,12 @@
 -- Every person of today with the latest value of each trait.
 -- Grain: one row a (workspace_id, person_id); also people who are known by their identifiers only.
 -- A trait's value is the one sent last by event time (`timestamp`), whatever arrived last; null clears it, a call that does
--- not send it keeps it. `traits` holds every trait, your own ones too, named in snake_case with `_` between the levels. The
--- reserved ones are columns as well, as the pipeline read them: NULL where the value does not fit the column's type, and for
--- values that were sent before the column was added. The JSON has them all.
+-- not send it keeps it. `traits` holds every trait, your own ones too, named in snake_case with `_` between the levels.
+-- null for an object clears all that was nested in it: `prefs`: null ends an earlier `prefs_color`. Whether that was nested or
+-- a trait of the top level, its name does not tell, so both end; neither does if `prefs` has had a value of its own, one that
+-- is no object, in any call of the person: null for a phone number ends no `phone_verified`.
+-- The reserved ones are columns as well, as the pipeline read them: NULL where the value does not fit the column's type, and
+-- for values that were sent before the column was added. The JSON has them all.
 -- Cost: reads the trait columns of all days of `identifies`, and `identities`. For dashboards, materialise it once a day.
 WITH
 calls AS (
@@ -49,7 +52,11 @@ person_calls AS (
   -- By name and not `*`, from which bqemulator loses columns that are records.
   SELECT
     today.person_id,
-    calls.*
+    calls.*,
+    ROW_NUMBER() OVER (
+      PARTITION BY calls.workspace_id, today.person_id
+      ORDER BY calls.timestamp, calls.received_at, calls.message_id
+    ) AS turn
   FROM calls
   INNER JOIN `{dataset}.current_identities` AS today
     ON
@@ -62,15 +69,48 @@ latest AS (
   SELECT
     person_calls.*,
     trait.name AS trait_name,
-    trait.value AS trait_value
+    trait.value AS trait_value,
+    MAX(IF(trait.value = 'null', person_calls.turn, NULL)) OVER (
+      PARTITION BY person_calls.workspace_id, person_calls.person_id, trait.name
+    ) AS cleared,
+    COUNT(IF(trait.value IN ('null', '{}'), NULL, 1)) OVER (
+      PARTITION BY person_calls.workspace_id, person_calls.person_id, trait.name
+    ) AS own_values
   FROM person_calls
   CROSS JOIN UNNEST(person_calls.trait_updates) AS trait
   WHERE TRUE
   QUALIFY
     ROW_NUMBER() OVER (
       PARTITION BY person_calls.workspace_id, person_calls.person_id, trait.name
-      ORDER BY person_calls.timestamp DESC, person_calls.received_at DESC, person_calls.message_id DESC
+      ORDER BY person_calls.turn DESC
     ) = 1
+),
+
+-- A trait that never had a value of its own was an object, if it was anything: null clears what was flattened from it.
+cleared_parts AS (
+  SELECT DISTINCT
+    part.workspace_id,
+    part.person_id,
+    part.trait_name
+  FROM latest AS part
+  INNER JOIN latest AS whole
+    ON
+      whole.workspace_id = part.workspace_id
+      AND whole.person_id = part.person_id
+      AND whole.own_values = 0
+      AND whole.cleared > part.turn
+      AND STARTS_WITH(part.trait_name, CONCAT(whole.trait_name, '_'))
+),
+
+kept AS (
+  SELECT latest.*
+  FROM latest
+  LEFT JOIN cleared_parts
+    ON
+      cleared_parts.workspace_id = latest.workspace_id
+      AND cleared_parts.person_id = latest.person_id
+      AND cleared_parts.trait_name = latest.trait_name
+  WHERE cleared_parts.trait_name IS NULL
 ),
 
 folded AS (
@@ -105,7 +145,7 @@ folded AS (
     STRING_AGG(
       IF(trait_value = 'null', NULL, TO_JSON_STRING(trait_name) || ':' || trait_value), ',' ORDER BY trait_name
     ) AS members
-  FROM latest
+  FROM kept
   GROUP BY workspace_id, person_id
 ),
 

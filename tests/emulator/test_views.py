@@ -236,6 +236,70 @@ def test_a_cleared_trait_can_come_back(warehouse: Warehouse) -> None:
     assert only(read("persons"))["age"] == 37
 
 
+def fold(warehouse: Warehouse, view: str, *calls: Row) -> Row:
+    """The traits of the one person or group who sent these calls, an hour from one to the next."""
+    keys = {"identities": [identity("u1", "p"), identity("u2", "p")]} if view == "persons" else {}
+    table, columns = ("identifies", {}) if view == "persons" else ("group_identifies", {"group_id": "g"})
+    rows = [traits_call(f"m{hours}", hours, traits, **columns) for hours, traits in enumerate(calls)]
+    rows[-1] |= {"identifier": "u2"}  # a person's calls, whoever of the person's identifiers sent them
+    traits: Row = only(warehouse(**keys, **{table: rows})(view))["traits"]
+    return traits
+
+
+FOLDS = pytest.mark.parametrize("view", ["persons", "groups"])
+NESTED = {"prefs_color": "red", "prefs_size_x": 1, "prefs_size_y": 2, "preference": 3, "plan": "pro"}
+
+
+@FOLDS
+def test_null_for_a_whole_object_clears_what_was_nested_in_it(warehouse: Warehouse, view: str) -> None:
+    assert fold(warehouse, view, NESTED, {"prefs": None}) == {"preference": 3, "plan": "pro"}
+
+
+@FOLDS
+def test_null_for_an_inner_object_clears_what_was_nested_in_that(warehouse: Warehouse, view: str) -> None:
+    assert fold(warehouse, view, NESTED, {"prefs_size": None}) == {"prefs_color": "red", "preference": 3, "plan": "pro"}
+
+
+@FOLDS
+def test_a_cleared_object_can_come_back_in_parts(warehouse: Warehouse, view: str) -> None:
+    calls = NESTED, {"prefs": {}}, {"prefs": None}, {"prefs_color": "blue"}
+
+    assert fold(warehouse, view, *calls) == {"prefs_color": "blue", "preference": 3, "plan": "pro"}
+
+
+@FOLDS
+def test_null_for_a_trait_with_a_value_of_its_own_leaves_those_that_are_called_after_it(
+    warehouse: Warehouse, view: str
+) -> None:
+    calls = {"phone": "1"}, {"phone_verified": True, "phone": "2"}, {"phone": None}
+
+    assert fold(warehouse, view, *calls) == {"phone_verified": True}
+
+
+@FOLDS
+def test_null_beside_traits_that_are_called_after_it_leaves_them(warehouse: Warehouse, view: str) -> None:
+    assert fold(warehouse, view, {"phone": None, "phone_verified": False}) == {"phone_verified": False}
+
+
+@FOLDS
+def test_null_for_an_object_clears_nothing_of_anybody_else(warehouse: Warehouse, view: str) -> None:
+    """Nor does it in another workspace."""
+    keys = {"identities": [identity("u1", "p"), identity("u2", "q"), identity("u1", "p", workspace_id="v")]}
+    both = [{"group_id": "p"}, {"group_id": "q", "identifier": "u2"}, {"group_id": "p", "workspace_id": "v"}]
+    if view == "persons":
+        both = [{name: value for name, value in columns.items() if name != "group_id"} for columns in both]
+    table = "identifies" if view == "persons" else "group_identifies"
+    rows = [traits_call(f"m{number}", 1, {"prefs_color": "red"}, **columns) for number, columns in enumerate(both)]
+    read = warehouse(**keys, **{table: [*rows, traits_call("m9", 2, {"prefs": None}, **both[0])]})
+
+    who = "person_id" if view == "persons" else "group_id"
+    assert {(row["workspace_id"], row[who]): row["traits"] for row in read(view)} == {
+        ("w", "p"): {},
+        ("w", "q"): {"prefs_color": "red"},
+        ("v", "p"): {"prefs_color": "red"},
+    }
+
+
 def test_a_value_that_does_not_fit_its_column_is_null_there_and_kept_in_the_json(warehouse: Warehouse) -> None:
     read = warehouse(
         identities=[identity("u1", "p")],
