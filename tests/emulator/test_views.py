@@ -503,6 +503,30 @@ def test_a_membership_has_one_user_id_the_one_used_last(warehouse: Warehouse) ->
     assert rows["other"]["user_id"] == "u1"
 
 
+def test_a_membership_has_only_a_user_id_that_is_the_persons(warehouse: Warehouse) -> None:
+    """A blocked one, or one that a limit refused, is sent with an email for which the call then counts."""
+    sent = {"identifier_type": "email", "identifier": "ada@x.example"}
+    read = warehouse(
+        identities=[
+            identity("ada@x.example", "p"),
+            identity("u1", "p"),
+            identity("u2", "q"),
+            identity("null", "p", kind="anonymous_id"),
+        ],
+        group_identifies=[
+            group("m1", 1, user_id="u1"),
+            group("m2", 2, user_id="null", **sent),
+            group("m3", 3, user_id="u2", **sent),
+            group("m4", 4, user_id="null", group_id="other", **sent),
+        ],
+    )
+
+    rows = by("group_id", read("group_memberships"))
+
+    assert {group_id: row["user_id"] for group_id, row in rows.items()} == {"g": "u1", "other": None}
+    assert (rows["g"]["person_id"], rows["g"]["last_seen_at"]) == ("p", hour(3))
+
+
 def test_only_known_persons_are_members_and_merged_ones_once(warehouse: Warehouse) -> None:
     read = warehouse(
         identities=[identity("u1", "p1"), identity("u2", "p2"), identity("u2", "p1", 2)],
