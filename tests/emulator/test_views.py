@@ -239,8 +239,8 @@ def test_a_cleared_trait_can_come_back(warehouse: Warehouse) -> None:
 def fold(warehouse: Warehouse, view: str, *calls: Row) -> Row:
     """The traits of the one person or group who sent these calls, an hour from one to the next."""
     keys = {"identities": [identity("u1", "p"), identity("u2", "p")]} if view == "persons" else {}
-    table, columns = ("identifies", {}) if view == "persons" else ("group_identifies", {"group_id": "g"})
-    rows = [traits_call(f"m{hours}", hours, traits, **columns) for hours, traits in enumerate(calls)]
+    table, make = ("identifies", identify) if view == "persons" else ("group_identifies", group)
+    rows = [make(f"m{hours}", hours, traits) for hours, traits in enumerate(calls)]
     rows[-1] |= {"identifier": "u2"}  # a person's calls, whoever of the person's identifiers sent them
     traits: Row = only(warehouse(**keys, **{table: rows})(view))["traits"]
     return traits
@@ -262,7 +262,7 @@ def test_null_for_an_inner_object_clears_what_was_nested_in_that(warehouse: Ware
 
 @FOLDS
 def test_a_cleared_object_can_come_back_in_parts(warehouse: Warehouse, view: str) -> None:
-    calls = NESTED, {"prefs": {}}, {"prefs": None}, {"prefs_color": "blue"}
+    calls: tuple[Row, ...] = NESTED, {"prefs": {}}, {"prefs": None}, {"prefs_color": "blue"}
 
     assert fold(warehouse, view, *calls) == {"prefs_color": "blue", "preference": 3, "plan": "pro"}
 
@@ -285,14 +285,13 @@ def test_null_beside_traits_that_are_called_after_it_leaves_them(warehouse: Ware
 def test_null_for_an_object_clears_nothing_of_anybody_else(warehouse: Warehouse, view: str) -> None:
     """Nor does it in another workspace."""
     keys = {"identities": [identity("u1", "p"), identity("u2", "q"), identity("u1", "p", workspace_id="v")]}
-    both = [{"group_id": "p"}, {"group_id": "q", "identifier": "u2"}, {"group_id": "p", "workspace_id": "v"}]
-    if view == "persons":
-        both = [{name: value for name, value in columns.items() if name != "group_id"} for columns in both]
-    table = "identifies" if view == "persons" else "group_identifies"
-    rows = [traits_call(f"m{number}", 1, {"prefs_color": "red"}, **columns) for number, columns in enumerate(both)]
-    read = warehouse(**keys, **{table: [*rows, traits_call("m9", 2, {"prefs": None}, **both[0])]})
+    callers: list[Row] = [{"user_id": "u1"}, {"user_id": "u2"}, {"user_id": "u1", "workspace_id": "v"}]
+    if view == "groups":
+        callers = [caller | {"group_id": group_id} for caller, group_id in zip(callers, "pqp", strict=True)]
+    table, who = ("identifies", "person_id") if view == "persons" else ("group_identifies", "group_id")
+    rows = [traits_call(f"m{number}", 1, {"prefs_color": "red"}, **caller) for number, caller in enumerate(callers)]
+    read = warehouse(**keys, **{table: [*rows, traits_call("m9", 2, {"prefs": None}, **callers[0])]})
 
-    who = "person_id" if view == "persons" else "group_id"
     assert {(row["workspace_id"], row[who]): row["traits"] for row in read(view)} == {
         ("w", "p"): {},
         ("w", "q"): {"prefs_color": "red"},
@@ -505,7 +504,7 @@ def test_a_membership_has_one_user_id_the_one_used_last(warehouse: Warehouse) ->
 
 def test_a_membership_has_only_a_user_id_that_is_the_persons(warehouse: Warehouse) -> None:
     """A blocked one, or one that a limit refused, is sent with an email for which the call then counts."""
-    sent = {"identifier_type": "email", "identifier": "ada@x.example"}
+    sent: Row = {"identifier_type": "email", "identifier": "ada@x.example"}
     read = warehouse(
         identities=[
             identity("ada@x.example", "p"),
