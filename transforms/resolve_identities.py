@@ -13,7 +13,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.calls import CallBlock, CallerBlock, SegmentCall
-from schemas.identities import KnownIdentity, LinkBlock, Node, Persons, PriorBlock
+from schemas.identities import IdentifierType, KnownIdentity, LinkBlock, Node, Persons, PriorBlock
 from schemas.identity_facts import HomeBlock, Published, decode_facts, encode_facts
 from schemas.identity_rules import IdentityRules
 from schemas.outcomes import Outcome, OutcomeKey
@@ -209,7 +209,9 @@ class _ResolveCallersFn(beam.DoFn):
                 yield counted
         set_callers(calls, self._rules)
         resolved = resolve_callers(
-            calls, lambda call: persons.get(call.workspace_id, NOBODY).find(call.identifier_type, call.identifier)
+            calls,
+            lambda call: persons.get(call.workspace_id, NOBODY).find(call.identifier_type, call.identifier),
+            lambda call: self._has_known_user(call, persons.get(call.workspace_id, NOBODY)),
         )
         self._counters.count(resolved)
         yield CallBlock(resolved.calls)
@@ -217,6 +219,15 @@ class _ResolveCallersFn(beam.DoFn):
             letters = LetterBlock(resolved.dead_letters)
             rejected: TaggedOutput[Literal["dead_letters"], LetterBlock] = TaggedOutput("dead_letters", letters)
             yield rejected
+
+    def _has_known_user(self, call: SegmentCall, persons: Persons) -> bool:
+        """Also where a stronger identifier than the userId is whom the call counts for."""
+        user_id = call.user_id
+        return (
+            user_id is not None
+            and not self._rules.is_blocked(user_id)
+            and persons.find(IdentifierType.USER_ID, user_id) is not None
+        )
 
 
 class _DatePriorFn(beam.DoFn):

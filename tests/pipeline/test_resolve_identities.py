@@ -1,14 +1,18 @@
 """Who each call is from: by the end of its window in a stream, by the whole graph in bounded input."""
 
+from dataclasses import replace
+
 import pytest
 from apache_beam.testing.test_stream import TestStream
+from apache_beam.transforms.window import TimestampedValue
 
-from tests.pipeline.stories import arrive, tell
+from schemas.identity_rules import IdentityRules
+from tests.pipeline.stories import STREAMING, arrive, read_lines, tell
 
 pytestmark = pytest.mark.usefixtures("state")
 
 
-def identify(at: float, message_id: str, user_id: str, email: str | None, **sent: object) -> object:
+def identify(at: float, message_id: str, user_id: str, email: str | None, **sent: object) -> TimestampedValue:
     traits = {} if email is None else {"email": email}
     return arrive(at, messageId=message_id, type="identify", userId=user_id, traits=traits, **sent)
 
@@ -91,13 +95,31 @@ def test_an_identify_without_email_is_processed_if_its_user_is_known() -> None:
     assert told.ids("identifies") == ["m1", "m2"]
 
 
+VISITORS_FIRST = replace(STREAMING, identity_rules=IdentityRules(priority=("anonymous_id", "user_id", "email")))
+
+
+def test_in_files_an_identify_without_email_is_processed_if_its_user_is_known_whoever_it_counts_for() -> None:
+    calls = [
+        identify(1, "m1", "u1", "ann@example.com"),
+        identify(2, "m2", "u1", None, anonymousId="a1"),
+        identify(3, "m3", "u2", None, anonymousId="a1"),
+        identify(4, "m4", "null", None, anonymousId="a1"),
+    ]
+
+    told = read_lines([one.value.data for one in calls], VISITORS_FIRST)
+
+    assert sorted(told.ids("identifies")) == ["m1", "m2"]
+    assert sorted(letter.message_id or "" for letter in told.dead_letters) == ["m3", "m4"]
+    assert {row["identifier"] for row in told.table("identifies") if row["message_id"] == "m2"} == {"a1"}
+
+
 def test_an_identify_without_email_of_an_unknown_user_is_a_dead_letter_with_its_bytes() -> None:
     rejected = identify(2, "m2", "u2", None)
 
     told = tell(TestStream().add_elements([rejected]).advance_watermark_to_infinity())
 
     assert [letter.reason for letter in told.dead_letters] == ["identify_without_email"]
-    assert told.dead_letters[0].payload == rejected.value.data  # type: ignore[attr-defined]
+    assert told.dead_letters[0].payload == rejected.value.data
     assert told.counts == {("rejected", "identify_without_email"): 1}
 
 

@@ -25,16 +25,25 @@ class SplitCalls(NamedTuple):
     erased: list[SegmentCall]
 
 
-def resolve_callers(calls: Iterable[SegmentCall], find_person: Callable[[SegmentCall], str | None]) -> ResolvedCallers:
+def counts_for_known_user(call: SegmentCall) -> bool:
+    """Whether the call's person is that of its userId: what is known of a userId where the call counts for it."""
+    return call.person_id is not None and call.identifier_type == IdentifierType.USER_ID
+
+
+def resolve_callers(
+    calls: Iterable[SegmentCall],
+    find_person: Callable[[SegmentCall], str | None],
+    has_known_user: Callable[[SegmentCall], bool] = counts_for_known_user,
+) -> ResolvedCallers:
     """Set person_id of each call whose identifier_type and identifier are set.
 
     An identify call without an email is only processed if its userId maps to a person already: Engage sends such
-    calls (contract section 2).
+    calls (contract section 2). `has_known_user` is asked that, after person_id is set.
     """
     resolved, dead_letters = [], []
     for call in calls:
         call.person_id = find_person(call)
-        if call.type == _IDENTIFY and call.email is None and not _is_known_user(call):
+        if call.type == _IDENTIFY and call.email is None and not has_known_user(call):
             dead_letters.append(_bury(call))
         else:
             resolved.append(call)
@@ -52,10 +61,6 @@ def split_erased(calls: Iterable[SegmentCall], erased: Mapping[str, frozenset[tu
         is_erased = names is not None and call.type not in NEVER_SUPPRESSED and not names.isdisjoint(find_carried(call))
         (split.erased if is_erased else split.kept).append(call)
     return split
-
-
-def _is_known_user(call: SegmentCall) -> bool:
-    return call.person_id is not None and call.identifier_type == IdentifierType.USER_ID
 
 
 def _bury(call: SegmentCall) -> DeadLetter:
