@@ -1,5 +1,6 @@
 """The fields of a call as they stand on the wire: read strictly and fast, or field by field to name what is wrong."""
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -27,6 +28,7 @@ EMPTY_OBJECT = msgspec.Raw(b"{}")
 
 # A string that never ends takes all the rest with it: tried again at each of its quotes, 32 KB would cost seconds.
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_TRUNCATED = "Input data was truncated"  # in msgspec's words
 _NO_TYPE = "type is missing"
 _UNKNOWN_TYPE = f"type is none of {', '.join(sorted(TYPES - {CallType.SUPPRESS}))}"  # that one is not for senders
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -83,7 +85,7 @@ def read_wire(payload: bytes) -> tuple[Wire, str, str]:
         wire = _read_wire_by_field(payload)
         context, body = _read_objects(wire)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Rejected(Reason.BAD_REQUEST, _describe_bad_json(error)) from None
+        raise Rejected(Reason.BAD_REQUEST, _describe_bad_json(payload, error)) from None
     _require_fields(wire)
     return wire, context, body
 
@@ -112,7 +114,7 @@ def _read_wire_by_field(payload: bytes) -> Wire:
     except msgspec.ValidationError:
         raise Rejected(Reason.BAD_REQUEST, "the payload is JSON, but not an object") from None
     except msgspec.DecodeError as error:  # behind the field at which the strict decoder gave up
-        raise Rejected(Reason.BAD_REQUEST, _describe_bad_json(error)) from None
+        raise Rejected(Reason.BAD_REQUEST, _describe_bad_json(payload, error)) from None
     call_type = _value(fields, "type")
     if not isinstance(call_type, str) or call_type not in TYPES:
         raise Rejected(Reason.UNKNOWN_TYPE, _UNKNOWN_TYPE if call_type is not None else _NO_TYPE)
@@ -257,10 +259,22 @@ def describe(value: object, nothing: str = "null") -> str:
     return names.get(type(value), nothing)
 
 
-def _describe_bad_json(error: Exception) -> str:
+def _describe_bad_json(payload: bytes, error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the payload is not UTF-8"
-    return f"the payload is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
+    what = str(error).removeprefix("JSON is malformed: ")
+    if what == _TRUNCATED and _is_whole(payload):
+        what = "half of a surrogate pair, as of an emoji that was cut"
+    return f"the payload is not JSON: {what}"
+
+
+def _is_whole(payload: bytes) -> bool:
+    """Whether a payload that is said to be cut off is not: near its end msgspec says so of half a pair, too."""
+    try:
+        json.loads(payload.decode(), parse_int=str)  # not int, which refuses thousands of digits
+    except ValueError:
+        return False
+    return True
 
 
 def _nesting(payload: bytes) -> int:
