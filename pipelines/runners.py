@@ -42,6 +42,8 @@ def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, input_files
         standard.runner = STREAMING_RUNNER if streaming else FNAPI_RUNNER
         # Calls, rows, state and the runner form no cycles, and looking for some took an eighth of a stream's time.
         gc.disable()
+        if options.view_as(DirectOptions).direct_num_workers < 0:
+            raise UsageError("--direct_num_workers is at least 1, or 0 for one a core")
         if input_files is not None and not any(flag.startswith("--direct_num_workers") for flag in beam_flags):
             options.view_as(DirectOptions).direct_num_workers = count_workers(input_files)
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.

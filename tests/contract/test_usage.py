@@ -60,6 +60,7 @@ def test_a_local_run_has_one_shard_of_identifiers_unless_it_is_told_otherwise(fl
         (["--input_files", "x", "--outputdir=out"], "unknown flag --outputdir; did you mean --output_dir?"),
         (["--input_files", "a.jsonl", "b.jsonl", "--output_dir", "out"], "'b.jsonl' belongs to no flag"),
         (["--input_files", "x", "--output_dir", "out", "--runner", "Nope"], "Nope"),
+        ([*GOOD, "--direct_num_workers=-3"], "--direct_num_workers is at least 1, or 0 for one a core"),
         (["--input_files", "x", "--output_dir", "out", "stray"], "stray"),
         (["--input_files", "x", "--output_dir", "out", "--workspace_id", ""], "--workspace_id is empty"),
         (["--input_files", "x", "--output_dir", "out", "--workspace_id", "a\udcff"], "--workspace_id is empty or has"),
