@@ -92,9 +92,13 @@ def ses(**fields: object) -> dict[str, Any]:
     return given_fields({**event, "mail": {"messageId": "a1", "destination": ["ann@example.com"]}}, fields)
 
 
-def ses_bounce(*emails: object, kind: object = "Permanent") -> dict[str, Any]:
+def ses_bounce(*emails: object, kind: object = "Permanent", **fields: object) -> dict[str, Any]:
     recipients = [{"emailAddress": email} for email in emails]
-    return ses(eventType="Bounce", bounce={"bounceType": kind, "bouncedRecipients": recipients})
+    return ses(eventType="Bounce", bounce={"bounceType": kind, "bouncedRecipients": recipients, **fields})
+
+
+def ses_complaint(email: str, **fields: object) -> dict[str, Any]:
+    return ses(eventType="Complaint", complaint={"complainedRecipients": [{"emailAddress": email}], **fields})
 
 
 def sns(event: object, **fields: object) -> dict[str, Any]:
@@ -567,7 +571,12 @@ def test_an_event_that_its_provider_does_not_have_is_unknown(payload: dict[str, 
         ),
         *((ses(eventType=name), name) for name in ("Send", "Reject", "DeliveryDelay", "Rendering Failure")),
         (ses_bounce("a@b.c", kind="Transient"), "Transient"),
+        *(
+            (ses_bounce("a@b.c", bounceSubType=name), "never sent")
+            for name in ("OnAccountSuppressionList", "Suppressed")
+        ),
         (ses(eventType="Complaint", complaint={"complaintFeedbackType": "not-spam"}), "not-spam"),
+        (ses_complaint("a@b.c", complaintSubType="OnAccountSuppressionList"), "never sent"),
         (
             ses(eventType="Subscription", subscription={"newTopicPreferences": {"unsubscribeAll": False}}),
             "Subscription",
@@ -582,6 +591,12 @@ def test_an_event_that_is_none_of_ours_is_not_reported(payload: dict[str, Any], 
 
     assert verdict.reason == Reason.EVENT_NOT_REPORTED
     assert named in verdict.detail
+
+
+@pytest.mark.parametrize("name", [None, "", "General", "NoEmail", 5, ["Suppressed"], {}])
+def test_a_bounce_and_a_complaint_of_any_other_kind_are_told(name: object) -> None:
+    assert line_of(ses_bounce("a@b.c", bounceSubType=name)).event == "bounced"
+    assert line_of(ses_complaint("a@b.c", complaintSubType=name)).event == "reported_as_spam"
 
 
 # SendGrid

@@ -55,6 +55,11 @@ NOT_REPORTED = frozenset(
 )
 BOUNCE_TYPES = frozenset({"Permanent", "Undetermined"})
 
+# SES did not send at all, because the address stands on a list: the account's own, or that of all of SES.
+# https://docs.aws.amazon.com/ses/latest/dg/notification-contents.html
+UNSENT_BOUNCES = ("OnAccountSuppressionList", "Suppressed")
+UNSENT_COMPLAINT = "OnAccountSuppressionList"
+
 SNS_CONFIRMATIONS = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirmation"})
 # What SES publishes, as text, when an event destination is set up.
 SNS_TOPIC_TEST = "Successfully validated SNS topic"
@@ -145,8 +150,13 @@ def _require_reported(name: str, detail: Mapping[str, Any]) -> None:
             raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Bounce of the type Transient")
         if kind not in BOUNCE_TYPES:
             raise Rejected(Reason.UNKNOWN_EVENT, "bounce.bounceType is none of Amazon SES's")
-    if name == "Complaint" and detail.get("complaintFeedbackType") == "not-spam":
-        raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Complaint of the type not-spam")
+        if detail.get("bounceSubType") in UNSENT_BOUNCES:
+            raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Bounce of an email that was never sent")
+    if name == "Complaint":
+        if detail.get("complaintSubType") == UNSENT_COMPLAINT:
+            raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Complaint of an email that was never sent")
+        if detail.get("complaintFeedbackType") == "not-spam":
+            raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Complaint of the type not-spam")
     if name == "Subscription" and not _has_unsubscribed(detail):
         raise Rejected(Reason.EVENT_NOT_REPORTED, "Amazon SES's Subscription that ends none")
 
