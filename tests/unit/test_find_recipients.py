@@ -1,6 +1,8 @@
 """Whose an address is, what is a repeat, and what moves along when an address becomes another person's."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -391,6 +393,31 @@ def test_a_click_that_waits_is_written_down_once_and_the_next_link_in_16_bytes()
     assert len(first) < 1200 + 10 * (24 + 18)
     assert len(later) < 60 + 10 * (24 + 18)
     assert len(book.forget_before(0, None)) < 1200 + 20 * (24 + 18)
+
+
+def test_a_click_costs_the_same_however_many_emails_wait_for_their_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = 0
+
+    def count(fact: Callable[..., bytes]) -> Callable[..., bytes]:
+        def counted(*about: Any) -> bytes:
+            nonlocal digests
+            digests += 1
+            return fact(*about)
+
+        return counted
+
+    for fact in (open_fact, of_address):
+        monkeypatch.setattr(f"transforms.logic.find_recipients.{fact.__name__}", count(fact))
+    clicks = [line(f"l{number}", "clicked", email_id=f"e{number}") for number in range(400)]
+    book, rebuilt = AddressBook(), AddressBook()
+    spent = []
+    for start in range(0, 400, 100):
+        before = digests
+        rebuilt.replay([record(book, *clicks[start : start + 100])[1]])
+        spent.append(digests - before)
+
+    assert len(set(spent)) == 1
+    assert [len(moved_by(each)[0].awaiting) for each in (book, rebuilt)] == [400, 400]
 
 
 # Facts

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas.email_histories import KnownUser, MovedHistory, PersonBlock
 from schemas.email_logs import EmailEvent, LineHead, LogBlock, LogLine
@@ -193,6 +194,9 @@ class AddressBook:
         self._seen = Facts()
         self._known: dict[Node, _KnownIdentifier] = {}
         self._histories: dict[Address, _History] = {}
+        """Without what awaits an open: that stands below."""
+        self._awaiting: dict[Address, dict[bytes, LogLine]] = {}
+        """The open that is missing -> the first click. A list would be searched for each further click."""
         self._has: set[bytes] = set()
         """The facts of all histories, as `of_address` makes them."""
 
@@ -238,14 +242,13 @@ class AddressBook:
         Both in microseconds since 1970; None forgets no history.
         """
         self._seen.forget_before(lines_before)
+        histories = [replace(each, awaiting=self._list_awaiting(each)) for each in self._histories.values()]
         if histories_before is not None:
-            kept = [each for each in self._histories.values() if each.touched_at >= histories_before]
-            self._histories, self._has = {}, set()
-            for history in kept:
+            histories = [each for each in histories if each.touched_at >= histories_before]
+            self._histories, self._awaiting, self._has = {}, {}, set()
+            for history in histories:
                 self._extend(history)
-        return _ENCODER.encode(
-            _Record(self._seen.take_new(), list(self._known.values()), list(self._histories.values()))
-        )
+        return _ENCODER.encode(_Record(self._seen.take_new(), list(self._known.values()), histories))
 
     def _learn(self, update: IdentityUpdate, found: PersonBlock, record: _Record) -> None:
         node = update_node(update)
@@ -286,7 +289,7 @@ class AddressBook:
                     [one for one in others if one not in history.identified],
                     history.email,
                     list(history.facts),
-                    list(history.awaiting),
+                    self._list_awaiting(history),
                     history.touched_at,
                 )
             )
@@ -299,20 +302,22 @@ class AddressBook:
         is_new = person_id not in history.persons
         identifies = line.user_id is not None and person_id not in history.identified
         is_engaged = not line.is_machine and line.event in _ENGAGEMENTS
-        facts, awaiting = self._find_new_facts(line, history) if is_engaged else ([], [])
+        facts, awaiting = self._find_new_facts(line) if is_engaged else ([], [])
         if is_new or identifies or facts:  # most lines add nothing
             persons, identified = [person_id] if is_new else [], [person_id] if identifies else []
             addition = _History(*address, persons, facts, awaiting, line.arrived_at, identified)
             self._extend(addition)
-            _add(new.setdefault(address, _History(*address)), addition)
+            written = new.setdefault(address, _History(*address))
+            _add(written, addition)
+            written.awaiting += awaiting
 
-    def _find_new_facts(self, line: LogLine, history: _History) -> tuple[list[bytes], list[LogLine]]:
+    def _find_new_facts(self, line: LogLine) -> tuple[list[bytes], list[LogLine]]:
         """What an open or a click of a human adds: facts, and itself if it is a click that waits for an open."""
         opened = open_fact(line)
         fact = opened if line.event == _OPENED else click_fact(line)
         if self._knows(line, fact):
             return [], []
-        is_awaited = opened in map(open_fact, history.awaiting)
+        is_awaited = opened in self._awaiting.get((line.workspace_id, line.email), ())
         has_click = is_awaited or fact is not opened
         has_open = fact is opened or self._knows(line, opened)
         if has_click and has_open:
@@ -328,16 +333,25 @@ class AddressBook:
         history = self._histories.setdefault(address, _History(*address))
         _add(history, addition)
         self._has.update(of_address(*address, fact) for fact in addition.facts)
-        if history.awaiting:
-            history.awaiting = [
-                click for click in history.awaiting if of_address(*address, open_fact(click)) not in self._has
-            ]
+        awaiting = self._awaiting.get(address)
+        if awaiting is not None:
+            for fact in addition.facts:
+                awaiting.pop(fact, None)
+            if not awaiting:
+                del self._awaiting[address]
+        for click in addition.awaiting:
+            opened = open_fact(click)
+            if of_address(*address, opened) not in self._has:
+                self._awaiting.setdefault(address, {}).setdefault(opened, click)
+
+    def _list_awaiting(self, history: _History) -> list[LogLine]:
+        return list(self._awaiting.get((history.workspace_id, history.email), {}).values())
 
 
 def _add(history: _History, addition: _History) -> None:
+    """All but what awaits an open."""
     history.persons += addition.persons
     history.facts += addition.facts
-    history.awaiting += addition.awaiting
     history.identified += addition.identified
     history.touched_at = max(history.touched_at, addition.touched_at)
 
