@@ -12,12 +12,14 @@ class KnownUser(msgspec.Struct, array_like=True, gc=False):
     person_id: str
     user_id: str
     version: int
-    """Of the identity update that says so: of one user_id at one person the highest holds."""
+    """Of the identity update that says so: of one user_id at one person the highest holds, see `holder`."""
     at: int
     """Since when the user_id is known at all, in microseconds since 1970."""
     is_theirs: bool = True
     former: list[str] = []
     """The persons whose it was before: they have been identified by it."""
+    holder: str = ""
+    """Whose it is, if it is not theirs and somebody's: one version may come for two persons."""
 
 
 class MovedHistory(msgspec.Struct, array_like=True, gc=False):

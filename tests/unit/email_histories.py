@@ -85,13 +85,12 @@ def random_line(choose: Choose, log_id: str, persons: Sequence[str | None]) -> L
     )
 
 
-def random_update(choose: Choose, told: dict[Any, str | None]) -> IdentityUpdate:
-    """Any version of it may come, and more than once; what one version says is always the same."""
+def random_update(choose: Choose) -> IdentityUpdate:
+    """Any version of it may come, and more than once, also for different persons."""
     workspace_id, version = choose(WORKSPACES), NOW + choose(range(10)) * SECOND
     is_user = choose((True, False))
     identifier = choose(USERS) if is_user else choose(EMAILS)
     person_id = choose((*PERSONS, *PERSONS, person_id_of("a@x", workspace_id), None))
-    person_id = told.setdefault((workspace_id, identifier, version), person_id)
     return update(
         person_id, version, workspace_id=workspace_id, **({"user_id": identifier} if is_user else {"email": identifier})
     )
@@ -102,7 +101,6 @@ def logs(draw: st.DrawFn, most: int = 14, updates: int = 6) -> list[Block]:
     """Blocks in the order of their arrival; some lines come again in later ones."""
     choose = draw(choosers())
     persons = draw(st.sampled_from(((None,), (None, None, "P1", "P2"))))
-    told: dict[Any, str | None] = {}
     lines = [random_line(choose, f"l{number}", persons) for number in range(draw(st.integers(0, most)))]
     are_ids_shared: bool = draw(st.booleans())
     if lines and are_ids_shared:
@@ -111,7 +109,7 @@ def logs(draw: st.DrawFn, most: int = 14, updates: int = 6) -> list[Block]:
             lines[-1].workspace_id, lines[0].workspace_id = "w1", "w2"
         else:
             lines[-1].email, lines[0].email = "a@x", "b@x"
-    news = [random_update(choose, told) for _ in range(draw(st.integers(0, updates)))]
+    news = [random_update(choose) for _ in range(draw(st.integers(0, updates)))]
     shuffled = random.Random(draw(st.integers(0, 2**32)))
     arrived: list[LogLine | IdentityUpdate] = [*lines, *news]
     arrived += [repeat(shuffled, arrived) for _ in range(draw(st.integers(0, 6))) if arrived]

@@ -49,8 +49,14 @@ class User(NamedTuple):
     """A user_id at a person."""
 
     version: int
+    holder: str
+    """Whose it is."""
     since: int
     is_theirs: bool
+
+    @property
+    def order(self) -> tuple[int, str]:
+        return self.version, self.holder
 
 
 class News(NamedTuple):
@@ -104,6 +110,8 @@ class EmailOracle:
         self.shard_of = shard_of
         self.seen: dict[tuple[str, str, str], int] = {}
         self.updates: dict[tuple[str, str | None, str | None], list[IdentityUpdate]] = {}
+        """Of each identifier those that held."""
+        self.since: dict[tuple[str, str | None, str | None], int] = {}
         self.people: dict[Whose, Person] = {}
         self.addresses: dict[Whose, Address] = {}
         self.identified: set[tuple[int, str, str, str | None]] = set()
@@ -118,7 +126,7 @@ class EmailOracle:
         by_node: dict[tuple[str, str | None, str | None], list[IdentityUpdate]] = {}
         for update in updates:
             by_node.setdefault(node_of(update), []).append(update)
-        latest = {node: max(each, key=lambda one: (one.version, one.person_id or "")) for node, each in by_node.items()}
+        latest = {node: max(each, key=order_of) for node, each in by_node.items()}
         first: dict[tuple[str, str, str], LogLine] = {}
         for line in sorted(lines, key=lambda one: (one.at, one.arrived_at)):
             first.setdefault((line.workspace_id, line.log_id, line.email), line)
@@ -131,7 +139,7 @@ class EmailOracle:
             News(
                 (update.workspace_id, update.person_id),
                 update.user_id,
-                User(update.version, min(known_since(one) for one in by_node[node]), True),
+                User(update.version, update.person_id, min(known_since(one) for one in by_node[node]), True),
                 [],
             )
             for node, update in latest.items()
@@ -143,7 +151,7 @@ class EmailOracle:
         """One block of a stream."""
         news: list[News] = []
         moves: list[Move] = []
-        for update in sorted(updates, key=lambda one: one.version):
+        for update in sorted(updates, key=order_of):
             self._learn(update, news, moves)
         taken = [(move, self._copy_of(move)) for move in moves]
         found = []
@@ -171,20 +179,26 @@ class EmailOracle:
     # Whose things are
 
     def _learn(self, update: IdentityUpdate, news: list[News], moves: list[Move]) -> None:
-        heard = self.updates.setdefault(node_of(update), [])
-        if heard and update.version <= heard[-1].version:
-            return
+        node = node_of(update)
+        heard = self.updates.setdefault(node, [])
+        is_earlier = known_since(update) < self.since.get(node, known_since(update))
+        since = self.since[node] = min(known_since(update), self.since.get(node, known_since(update)))
         before = heard[-1].person_id if heard else None
         former = [one.person_id for one in heard if one.person_id is not None]
-        heard.append(update)
+        if heard and order_of(update) <= order_of(heard[-1]):
+            if update.user_id is None or not is_earlier:
+                return
+            update = heard[-1]  # holds still, since earlier
+        else:
+            heard.append(update)
         workspace_id, today = update.workspace_id, update.person_id
         if update.user_id is not None:
-            since = min(known_since(one) for one in heard)
+            user = User(update.version, today or "", since, True)
             if before is not None and before != today:
-                news.append(News((workspace_id, before), update.user_id, User(update.version, since, False), []))
+                news.append(News((workspace_id, before), update.user_id, user._replace(is_theirs=False), []))
             if today is not None:
                 others = [one for one in former if one != today]
-                news.append(News((workspace_id, today), update.user_id, User(update.version, since, True), others))
+                news.append(News((workspace_id, today), update.user_id, user, others))
         elif today is not None:
             address = self.addresses.get((workspace_id, update.email or ""))
             if address is not None and any(one != today for one in address.persons):
@@ -302,14 +316,18 @@ class EmailOracle:
 
     def _learn_user(self, news: News) -> None:
         person = self.people.setdefault(news.person, Person())
-        if news.user_id in person.users and person.users[news.user_id].version >= news.user.version:
+        before = person.users.get(news.user_id, news.user)
+        user = max(before, news.user, key=lambda one: one.order)._replace(since=min(before.since, news.user.since))
+        if person.users.get(news.user_id) == user:
             return
-        person.users[news.user_id] = news.user
-        if not news.user.is_theirs and person.user_id == news.user_id:
+        person.users[news.user_id] = user
+        if not user.is_theirs and person.user_id == news.user_id:
             person.user_id = None
         theirs = sorted((user.since, user_id) for user_id, user in person.users.items() if user.is_theirs)
         if person.user_id is None and theirs:
             person.known_at, person.user_id = theirs[0]
+        if person.user_id == news.user_id:
+            person.known_at = min(person.known_at, user.since)
         self._identify_emailed(news.person, news.user.since)
 
     def _identify_emailed(self, whose: Whose, at: int) -> None:
@@ -356,6 +374,10 @@ def note(person: Person, what: Happened, at: int) -> bool:
 
 def node_of(update: IdentityUpdate) -> tuple[str, str | None, str | None]:
     return update.workspace_id, update.user_id, update.email
+
+
+def order_of(update: IdentityUpdate) -> tuple[int, str]:
+    return update.version, update.person_id or ""
 
 
 def known_since(update: IdentityUpdate) -> int:

@@ -234,10 +234,44 @@ def test_an_update_holds_for_the_lines_of_its_block_and_for_later_ones() -> None
 
 def test_an_older_update_and_one_that_comes_again_change_nothing() -> None:
     book = AddressBook()
-    find(book, update("P2", 5, email="a@x"), update("P1", 4, email="a@x"))
+    find(book, update("P2", 5, email="a@x"), update("P1", 4, email="a@x"), update("P2", 5, user_id="u1"))
 
-    assert record(book, update("P1", 4, email="a@x"), update("P3", 5, email="a@x")) == (PersonBlock([], [], []), b"")
+    again = [update("P9", 4, email="a@x"), update("P2", 5, email="a@x"), update("P2", 5, user_id="u1")]
+    assert record(book, *again) == (PersonBlock([], [], []), b"")
     assert persons(find(book, line())) == ["P2"]
+
+
+@pytest.mark.parametrize("is_one_block", [False, True])
+def test_of_two_updates_of_one_version_a_stream_holds_what_files_do(is_one_block: bool) -> None:
+    for order in itertools.permutations(update(person_id, 3, email="a@x") for person_id in ("P1", "P2", None)):
+        book = AddressBook()
+        for told in [order] if is_one_block else [[one] for one in order]:
+            find(book, *told)
+
+        assert persons(find(book, line())) == ["P2"]
+        assert settle_updates(order)[0] == {("w1", "a@x"): "P2"}
+
+
+def test_an_older_update_says_since_when_a_user_is_known() -> None:
+    book = AddressBook()
+    find(book, update("P2", 5, user_id="u1"))
+
+    found, written = record(book, update("P1", 3, user_id="u1"))
+
+    assert found.users == [KnownUser("w1", "P2", "u1", 5, 3)]
+    rebuilt = AddressBook()
+    rebuilt.replay([written])
+    for each in (book, rebuilt):
+        assert record(each, update("P1", 4, user_id="u1")) == (PersonBlock([], [], []), b"")
+        assert find(each, update("P2", 6, user_id="u1")).users == [KnownUser("w1", "P2", "u1", 6, 3)]
+
+
+def test_since_when_a_user_was_known_who_is_nobodys_is_told_when_somebody_has_it() -> None:
+    book = AddressBook()
+    find(book, update(None, 5, user_id="u1"))
+
+    assert find(book, update("P1", 3, user_id="u1")).users == []
+    assert find(book, update("P2", 6, user_id="u1")).users == [KnownUser("w1", "P2", "u1", 6, 3)]
 
 
 def test_who_has_no_person_any_more_is_who_the_line_says() -> None:
@@ -252,7 +286,7 @@ def test_a_person_is_told_of_their_user_and_loses_it_to_the_next() -> None:
 
     assert find(book, update("P1", 5, user_id="u1")).users == [KnownUser("w1", "P1", "u1", 5, 5)]
     assert find(book, update("P2", 6, user_id="u1")).users == [
-        KnownUser("w1", "P1", "u1", 6, 5, is_theirs=False),
+        KnownUser("w1", "P1", "u1", 6, 5, is_theirs=False, holder="P2"),
         KnownUser("w1", "P2", "u1", 6, 5, former=["P1"]),
     ]
     assert find(book, update("P2", 7, user_id="u1")).users == [KnownUser("w1", "P2", "u1", 7, 5, former=["P1"])]

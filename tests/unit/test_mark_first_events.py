@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -192,6 +193,30 @@ def test_the_user_that_is_known_longest_is_the_persons(histories: PersonHistorie
     assert tell(histories, DELIVERED)[-1].user_id == "u0"
 
 
+def test_news_that_comes_late_says_since_when_the_user_is_known(histories: PersonHistories) -> None:
+    tell(histories, user("u1", version=5, at=9), user("u2", at=8))
+    tell(histories, user("u1", version=5, at=3), user("u1", version=4, at=7), user("u2", at=4))
+
+    assert identifies(tell(histories, DELIVERED)) == [("P1", "u2", 4)]
+    assert identifies(tell(histories, user("u2", version=2, at=4, is_theirs=False))) == [("P1", "u1", 3)]
+
+
+def test_news_of_an_earlier_release_is_read() -> None:
+    written = msgspec.msgpack.encode(["w1", "P1", "u1", 5, 3, False, ["P0"]])
+
+    assert msgspec.msgpack.decode(written, type=KnownUser) == user(version=5, at=3, is_theirs=False, former=["P0"])
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_of_one_version_the_greater_person_has_the_user(is_late: bool, histories: PersonHistories) -> None:
+    for person_id, other in (("P1", "P2"), ("P2", "P1")):
+        theirs, not_theirs = user("u1", person_id), user("u1", person_id, is_theirs=False, holder=other)
+        for news in (not_theirs, theirs) if is_late else (theirs, not_theirs):
+            tell(histories, news)
+
+    assert [tell(histories, replace(DELIVERED, person_id=one))[-1].user_id for one in ("P1", "P2")] == [None, "u1"]
+
+
 def test_a_user_stays_the_persons_whatever_becomes_of_others(histories: PersonHistories) -> None:
     tell(histories, user("u2", at=7))
     tell(histories, user("u1", at=5), user("u3", at=6))
@@ -201,7 +226,7 @@ def test_a_user_stays_the_persons_whatever_becomes_of_others(histories: PersonHi
 
 
 def test_old_news_of_a_user_changes_nothing(histories: PersonHistories) -> None:
-    tell(histories, DELIVERED, user(version=5, is_theirs=False))
+    tell(histories, DELIVERED, user(version=5, is_theirs=False, holder="P2"))
 
     assert tell(histories, user(version=5)) == []
     assert tell(histories, user(version=4)) == []
@@ -390,7 +415,7 @@ def test_nothing_new_is_not_written_down() -> None:
     assert histories.take_record() == b""
     tell(histories, DELIVERED)
     assert histories.take_record()
-    tell(histories, DELIVERED, user(version=0, is_theirs=False))
+    tell(histories, DELIVERED, user(version=0, is_theirs=False, holder="P2"))
     assert histories.take_record()
     tell(histories, DELIVERED, user(version=0))
     assert histories.take_record() == b""

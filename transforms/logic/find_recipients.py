@@ -76,7 +76,7 @@ def settle_updates(updates: Iterable[IdentityUpdate]) -> tuple[dict[Address, str
     return persons, users
 
 
-def _version_order(update: IdentityUpdate) -> tuple[int, str]:
+def _version_order(update: "IdentityUpdate | _KnownIdentifier") -> tuple[int, str]:
     """Two runs over files may give one version to different persons: then the greater id holds, in whichever order."""
     return update.version, update.person_id or ""
 
@@ -209,7 +209,7 @@ class AddressBook:
         """What the block means for persons; and the log record of what is new, empty if nothing is."""
         record = _Record()
         found = PersonBlock([])
-        for update in sorted(block.updates, key=lambda one: one.version):
+        for update in sorted(block.updates, key=_version_order):
             self._learn(update, found, record)
         new: dict[Address, _History] = {}
         repeats = []
@@ -253,14 +253,19 @@ class AddressBook:
     def _learn(self, update: IdentityUpdate, found: PersonBlock, record: _Record) -> None:
         node = update_node(update)
         before = self._known.get(node)
-        if before is not None and update.version <= before.version:
-            return
-        since, former = _known_at(update), list[str]()
-        if before is not None:
-            since, former = min(since, before.since), list(before.former)
+        since = _known_at(update)
+        if before is None:
+            known = _KnownIdentifier(*node, update.person_id, update.version, since, [])
+        elif _version_order(update) > _version_order(before):
+            former = before.former
             if before.person_id is not None and before.person_id != update.person_id:
                 former = [*(one for one in former if one != before.person_id), before.person_id]
-        known = _KnownIdentifier(*node, update.person_id, update.version, since, former)
+            since = min(since, before.since)
+            known = _KnownIdentifier(*node, update.person_id, update.version, since, former)
+        elif update.user_id is not None and since < before.since:  # an older one still says since when it is known
+            known = replace(before, since=since)
+        else:
+            return
         self._known[node] = known
         record.known.append(known)
         if update.user_id is not None:
@@ -271,7 +276,8 @@ class AddressBook:
     def _tell_user(self, known: _KnownIdentifier, before: _KnownIdentifier | None, found: PersonBlock) -> None:
         about = (known.identifier, known.version, known.since)
         if before is not None and before.person_id is not None and before.person_id != known.person_id:
-            found.users.append(KnownUser(known.workspace_id, before.person_id, *about, is_theirs=False))
+            holder = known.person_id or ""
+            found.users.append(KnownUser(known.workspace_id, before.person_id, *about, is_theirs=False, holder=holder))
         if known.person_id is not None:
             former = [one for one in known.former if one != known.person_id]
             found.users.append(KnownUser(known.workspace_id, known.person_id, *about, former=former))

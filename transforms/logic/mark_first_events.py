@@ -204,16 +204,22 @@ class PersonHistories:
     def _learn_user(self, news: KnownUser, calls: list[EmailCall]) -> None:
         person = self._person(news.workspace_id, news.person_id)
         before = next((one for one in person.users if one.user_id == news.user_id), None)
-        if before is not None and before.version >= news.version:
-            return
-        person.users = [*(one for one in person.users if one is not before), news]
+        latest = news
+        if before is not None:
+            is_old = _news_order(news) <= _news_order(before)
+            if is_old and news.at >= before.at:
+                return
+            latest = msgspec.structs.replace(before if is_old else news, at=min(news.at, before.at))
+        person.users = [*(one for one in person.users if one is not before), latest]
         self._touch(person)
-        if not news.is_theirs and person.user_id == news.user_id:
+        if not latest.is_theirs and person.user_id == news.user_id:
             person.user_id = None
         theirs = [one for one in person.users if one.is_theirs]
         if person.user_id is None and theirs:
             first = min(theirs, key=lambda one: (one.at, one.user_id))
             self._choose(person, first.user_id, first.at)
+        if person.user_id == news.user_id:
+            person.known_at = min(person.known_at, latest.at)
         self._identify_emailed(person, news.at, calls)
 
     def _choose(self, person: _Person, user_id: str, at: int) -> None:
@@ -289,6 +295,11 @@ class PersonHistories:
     def _touch(self, person: _Person) -> None:
         self._touched[person.workspace_id, person.person_id] = person
         self._identified.pop((person.workspace_id, person.person_id), None)
+
+
+def _news_order(news: KnownUser) -> tuple[int, str]:
+    """As updates are ordered: by version, then by whose the user_id is."""
+    return news.version, news.person_id if news.is_theirs else news.holder
 
 
 def _of_own(line: LogLine, fact: bytes) -> bytes:
