@@ -123,6 +123,13 @@ def join_calls(calls: Sequence[OutgoingCall]) -> bytes:
     return _HEAD + b",".join([call.payload for call in calls]) + _TAIL
 
 
+class _Session(requests.Session):
+    """Does not look where a redirect leads: requests would, even if it is not to follow it, and may fail over it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class SegmentApi:
     """A connection to Segment, for one thread. Keeps the write key to itself: it cannot be pickled."""
 
@@ -151,7 +158,7 @@ class SegmentApi:
         self._on_request, self._on_retry = on_request, on_retry
         self._clock, self._now, self._sleep = clock, now, sleep
         self._backoff = tenacity.wait_exponential(multiplier=1, max=MAX_BACKOFF_SECONDS)
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.auth = write_key, ""
         self._session.headers.update(
             {"User-Agent": user_agent, "Content-Type": "application/json", "Content-Encoding": "gzip"}
@@ -217,7 +224,7 @@ class SegmentApi:
             response = self._session.post(
                 self._url, data=body, timeout=self._timeouts, allow_redirects=False, stream=True
             )
-        except (requests.ConnectionError, requests.Timeout) as error:
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.InvalidHeader) as error:
             raise _UnansweredError(type(error).__name__) from None
         with response:
             status = response.status_code

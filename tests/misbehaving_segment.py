@@ -213,7 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, answer: Answer) -> None:
         fields = [("Content-Type", "application/json"), ("Content-Length", str(len(answer.body))), *answer.headers]
         lines = [f"HTTP/1.1 {answer.status} x", *(f"{name}: {value}" for name, value in fields), "", ""]
-        head, body = "\r\n".join(lines).encode(), answer.body[: len(answer.body) - answer.cut_bytes]
+        head = "\r\n".join(lines).encode(errors="surrogateescape")  # a lone surrogate is a byte that is not UTF-8
+        body = answer.body[: len(answer.body) - answer.cut_bytes]
         self.close_connection = bool(answer.cut_bytes)
         if not answer.drip_seconds:
             self.wfile.write(head + body)
