@@ -73,8 +73,15 @@ _MOMENTS = 1e9
 _GZIP_LEVEL = 6
 
 _NAME = r"[^\s@\"'<>(){}\[\],;:]"
-_EMAIL = re.compile(rf"(?<!{_NAME}){_NAME}+@{_NAME}+")
+_EMAIL = re.compile(rf"(?<!{_NAME}){_NAME}+(?:@|\\u0040){_NAME}+")
 _HIDDEN = "…"
+
+# JSON's escapes; and how often words may be JSON that stands as text in JSON: each time doubles the backslashes.
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/bfnrt]))")
+_MAX_ESCAPED = 3
+_MAX_BACKSLASHES = 2**_MAX_ESCAPED - 1
+_SPACE = rf"(?:\s|\\{{1,{_MAX_BACKSLASHES}}}(?:[bfnrt]|u00[0-9a-fA-F]{{2}}))+"
+_BEGINNING = r"(?:(?<!\w)|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4}))"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -262,18 +269,18 @@ def is_refusal(status: int, answer: bytes) -> bool:
 
 def quote_answer(answer: bytes, calls: Sequence[OutgoingCall]) -> str:
     """Segment's words on one line, without values of the calls: they are read by people who may not see PII."""
-    words = " ".join(answer.decode(errors="replace").split())
-    values: set[str] = set()
+    found: set[str] = set()
     for call in calls:
         try:
-            values.update(_find_values(msgspec.json.decode(call.payload)))
+            found.update(_find_values(msgspec.json.decode(call.payload)))
         except (ValueError, RecursionError):
             return "its words are left out, because a call is not JSON"
-    words = _EMAIL.sub(_HIDDEN, words)
-    for value in sorted(values, key=len, reverse=True):
-        if value in words:
-            words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HIDDEN, words)
-    return words[:MAX_WORDS]
+    words = _join_lines(answer.decode(errors="replace"))
+    readings = _read_escapes(words)
+    values = {value for value in map(_join_lines, found) if value and any(value in each for each in readings)}
+    for value in sorted(values, key=len, reverse=True):  # a part of a longer one would leave the rest of it
+        words = re.sub(rf"{_BEGINNING}{_as_written(value)}(?!\w)", _HIDDEN, words)
+    return _EMAIL.sub(_HIDDEN, words)[:MAX_WORDS]
 
 
 def read_retry_after(headers: Any, now: float) -> float:
@@ -301,6 +308,41 @@ def _read_seconds(text: str | None, now: float) -> float | None:
         # A date with the zone -0000 comes without one, and means UTC.
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
     return None
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _read_escapes(words: str) -> list[str]:
+    """The words as they stand, and as what they may be with JSON's escapes."""
+    readings = [words]
+    for _ in range(_MAX_ESCAPED):
+        unescaped = _ESCAPE.sub(_unescape, readings[-1])
+        if unescaped == readings[-1]:
+            break
+        # What lies beyond 16 bits is two escapes.
+        readings.append(_join_lines(unescaped.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")))
+    return readings
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    if escape[1] is not None:
+        return chr(int(escape[1], 16))
+    return " " if escape[2] in "bfnrt" else escape[2]
+
+
+def _as_written(value: str) -> str:
+    """A pattern of the value, with escapes or without."""
+    return "".join(_SPACE if character.isspace() else _character_as_written(character) for character in value)
+
+
+def _character_as_written(character: str) -> str:
+    if character.isascii() and character.isalnum():
+        return character  # nobody escapes these
+    units = character.encode("utf-16-be").hex()
+    escapes = "".join(rf"\\{{1,{_MAX_BACKSLASHES}}}u{units[start : start + 4]}" for start in range(0, len(units), 4))
+    return rf"(?:\\{{0,{_MAX_BACKSLASHES}}}{re.escape(character)}|(?i:{escapes}))"
 
 
 def _find_values(value: object) -> Iterator[str]:

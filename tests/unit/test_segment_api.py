@@ -640,6 +640,52 @@ def test_segments_words_are_kept_without_the_values_of_the_call() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("a=1&token=SECRET", rb"a=1\u0026token=SECRET"),
+        ("Zo\u00eb M\u00fcller", rb"Zo\u00EB M\u00fcller"),
+        ('said "x"', rb"said \"x\""),
+        ("a/b", rb"a\/b"),
+        ("one\ntwo  three", rb"one\ntwo  three"),
+        ("one\ntwo", b"one\ntwo"),
+        ("C:\\new", rb"C:\\new"),
+        ("C:\\new", rb"C:\new"),
+        ("name", rb"C:\name"),
+        ("Jane", rb"line\nJane"),
+        ("ann@x.io", rb"ann\u0040x.io"),
+        ("\U0001f600", rb"\ud83d\uDE00"),
+        ('"&"', rb"{\\\"a\\\": \\\"\\\\\\\"\\\\u0026\\\\\\\"\\\"}"),
+        ("\n", rb"\n"),
+    ],
+)
+def test_values_are_hidden_however_json_writes_them(value: str, written: bytes) -> None:
+    words = quote_answer(b"bad: " + written + b".", [call(1, name=value)])
+
+    assert value.strip() == "" or " ".join(value.split()) not in words
+    for part in (b"SECRET", b"Zo", b"said", b"two", b"new", b"name", b"Jane", b"ann", b"&", b"u0026", b"ud83d"):
+        assert part.decode() not in words
+
+
+def test_a_value_with_an_email_in_it_is_hidden_as_a_whole() -> None:
+    assert quote_answer(b"bad: Ann Lee <ann@x.io>.", [call(1, name="Ann Lee <ann@x.io>")]) == "bad: …."
+
+
+def test_half_of_an_escaped_emoji_hides_nothing_else() -> None:
+    assert quote_answer(rb"cut \ud83d, \u00fcber Jane", [call(1, name="Jane")]) == r"cut \ud83d, \u00fcber …"
+
+
+@pytest.mark.parametrize("answer", [rb"\\\u0026 Jane 7 " * 3_000, b"\\" * 64_000, b"Jane 7 &\\" * 7_000])
+def test_hiding_values_takes_no_time(answer: bytes) -> None:
+    many = [call(number, name=f"Jane {number}", city=f"Ulm {number}", sign="&") for number in range(2_500)]
+
+    started = time.process_time()
+    words = quote_answer(answer, many)
+
+    assert "Jane" not in words
+    assert time.process_time() - started < 5
+
+
 def test_a_longer_value_is_hidden_before_one_that_is_a_part_of_it() -> None:
     assert quote_answer(b"Jane Doe and Jane", [call(1, first="Jane", full="Jane Doe")]) == "… and …"
 
