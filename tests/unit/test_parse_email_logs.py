@@ -9,6 +9,7 @@ import json
 import os
 import re
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -1250,6 +1251,18 @@ def record(parsed: ParsedLogs) -> None:
         event(f"line: {line.log_id.split(':')[0]} {line.event}")
     for rejected in parsed.rejected:
         event(f"rejected: {rejected.verdict.reason}")
+
+
+@pytest.mark.parametrize("beginning", [b'["', b"{" * (MAX_NESTING + 1) + b'"', b'["\\"', b'[{},"\\'])
+def test_a_string_that_never_ends_takes_no_memory(beginning: bytes) -> None:
+    payload = beginning + b"a" * 1_000_000
+
+    tracemalloc.start()
+    try:
+        assert reject(payload).reason == Reason.BAD_REQUEST
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(payload)
+    finally:
+        tracemalloc.stop()
 
 
 # Golden files
