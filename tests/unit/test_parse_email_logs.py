@@ -221,6 +221,13 @@ def test_a_line_that_lacks_both_is_known_by_its_event(name: EmailEvent) -> None:
     assert reject(own(event="other", log_id=ABSENT, at=ABSENT)).reason == Reason.UNKNOWN_PROVIDER
 
 
+def test_a_line_with_an_id_is_ours_even_without_an_event() -> None:
+    for name in (ABSENT, None):
+        verdict = reject(own(event=name, at=ABSENT))
+
+        assert (verdict.reason, verdict.detail) == (Reason.UNKNOWN_EVENT, "event is missing")
+
+
 def test_a_click_may_lack_its_link() -> None:
     assert line_of(own(event="clicked")).email_link_url is None
 

@@ -28,7 +28,8 @@ _MARKS = (
     ("sg_message_id", Provider.SENDGRID),
     ("smtp-id", Provider.SENDGRID),
 )
-_OWN_MARKS = ("log_id", "at")
+_OWN_ID = "log_id"
+_OWN_MARKS = (_OWN_ID, "at")
 _MAILGUN_MARKS = ("recipient", "message-headers", "X-Mailgun-Sid", "X-Mailgun-Tag", "Message-Id", "log-level", "token")
 _OWN_EVENTS = frozenset(EmailEvent)
 _SENDGRID_EVENTS = frozenset({"open", "click", "bounce", "spamreport", "unsubscribe", "group_unsubscribe"})
@@ -44,7 +45,7 @@ def recognise_provider(fields: Mapping[str, Any]) -> Provider | None:
         return Provider.AMAZON_SES  # in the envelope of SNS
     event = fields.get("event")
     if event is None:
-        return None
+        return Provider.OWN_LOG if fields.get(_OWN_ID) is not None else None
     if any(fields.get(name) is not None for name in _OWN_MARKS):
         return Provider.OWN_LOG
     if any(fields.get(name) is not None for name in _MAILGUN_MARKS):
@@ -55,4 +56,5 @@ def recognise_provider(fields: Mapping[str, Any]) -> Provider | None:
         return None
     if event in _OWN_EVENTS:
         return Provider.OWN_LOG
+    # An email and another word are what half of all providers send: not ours, though it may be one of ours misspelt.
     return Provider.SENDGRID if event.lower() in _SENDGRID_EVENTS else None
