@@ -230,6 +230,10 @@ def test_the_limits_are_no_looser_than_those_of_segments_own_library() -> None:
         ("https://api.segment.io/v1/batch/", "https://api.segment.io/v1/batch"),
         ("https://events.eu1.segmentapis.com/v1/", "https://events.eu1.segmentapis.com/v1/batch"),
         ("http://localhost:8080/segment", "http://localhost:8080/segment/v1/batch"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1/batch"),
+        ("http://[::1]:8080", "http://[::1]:8080/v1/batch"),
+        ("https://My_Proxy-1.example.", "https://My_Proxy-1.example./v1/batch"),
+        (f"https://{'a' * 63}.xn--bcher-kva.example:443", f"https://{'a' * 63}.xn--bcher-kva.example:443/v1/batch"),
     ],
 )
 def test_the_endpoint_may_be_written_in_several_ways(endpoint: str, url: str) -> None:
@@ -249,6 +253,18 @@ def test_the_endpoint_may_be_written_in_several_ways(endpoint: str, url: str) ->
         "https://[a",
         "https://a.b:70000",
         "https://a.b:0",
+        "https://exa mple",
+        "https://.",
+        "https://.a",
+        "https://a..b",
+        "https://*.a",
+        "https://a\\b",
+        "https://a%41",
+        "https://ü.example",
+        f"https://{'a' * 64}.b",
+        "https://[::1",
+        "https://[v1.a]",
+        "https://[a::b::c]",
     ],
 )
 def test_what_is_no_endpoint_is_refused_without_repeating_it(endpoint: str) -> None:
