@@ -1,6 +1,7 @@
 """Send dead letters again: messages to their topic, rows that BigQuery refused to their table.
 
-Idempotent: a message keeps its bytes and so its messageId, and the pipeline or the views drop what is there already.
+Idempotent: a message keeps its bytes and so its messageId, and what is sent twice carries the same attributes: the
+pipeline or the views drop what is there already.
 The dead letters themselves stay; a message that is rejected again becomes one more.
 
 The table holds those of both pipelines, which read different topics: those of email_logs_to_segment go with --step.
@@ -8,34 +9,49 @@ The table holds those of both pipelines, which read different topics: those of e
 
 import argparse
 import base64
+import difflib
 import json
+import os
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import google.cloud.pubsub_v1 as pubsub_v1
 from apache_beam.io.filesystems import FileSystems
-from google.api_core.exceptions import GoogleAPIError
+from google.api_core.exceptions import GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 from requests.exceptions import RequestException
 
 from pipelines.clients import bigquery_client
+from pipelines.usage import UsageError, check_resource
+from pipelines.write_bigquery import DATA_TABLES, table_label
 from schemas.email_outcomes import OUTCOME_OF_STEP
 from schemas.rejections import Reason
 from schemas.tables import check_dataset, find_project
 from scripts.create_tables import RETRY
+from scripts.tell_error import tell_error
+from services.one_line_parser import OneLineParser
 from transforms.logic.snake_case import snake_case
 
 PUBLISH_SECONDS = 60.0
 
+BEHIND_DEDUPLICATION = "ResolveIdentities"
+"""The step whose dead letters de-duplication has let through, and so remembers."""
+
 EMAIL_STEPS = tuple(OUTCOME_OF_STEP)
 """The steps of email_logs_to_segment that make dead letters."""
 
+STEPS = ("ParseCalls", BEHIND_DEDUPLICATION, *EMAIL_STEPS, *(f"Write{table_label(table)}" for table in DATA_TABLES))
+"""All steps that make dead letters."""
+
 _QUERY = """
-SELECT reason, step, payload, attributes, workspace_id, connection_id, rejected_at, payload_sha256, part
+SELECT
+  reason, step, payload, attributes, workspace_id, connection_id, message_id, rejected_at, payload_sha256, part
 FROM `{dataset}.dead_letters`
 WHERE (ARRAY_LENGTH(@reasons) = 0 OR reason IN UNNEST(@reasons))
   AND (@since IS NULL OR rejected_at >= @since) AND (@until IS NULL OR rejected_at < @until)
@@ -53,9 +69,9 @@ class Replayed(NamedTuple):
 
 
 def find_dead_letters(
-    client: bigquery.Client, dataset: str, reasons: Sequence[str], since: str | None, until: str | None
+    client: bigquery.Client, dataset: str, reasons: Sequence[str], since: datetime | None, until: datetime | None
 ) -> list[dict[str, Any]]:
-    """The dead letters with one of these reasons (none: all) that arrived in [since, until), ISO 8601 times."""
+    """The dead letters with one of these reasons (none: all) that arrived in [since, until)."""
     config = bigquery.QueryJobConfig(
         query_parameters=[
             bigquery.ArrayQueryParameter("reasons", "STRING", list(reasons)),
@@ -78,35 +94,44 @@ def join_parts(rows: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def read_dead_letters(
-    pattern: str, reasons: Sequence[str], since: str | None, until: str | None
+    pattern: str, reasons: Sequence[str], since: datetime | None, until: datetime | None
 ) -> list[dict[str, Any]]:
-    """The same of the files `dead_letters/*.jsonl` that email_logs_to_segment writes. Raises ValueError."""
+    """The same of the files `dead_letters/*.jsonl` that email_logs_to_segment writes. Raises ValueError and OSError."""
     files = FileSystems.match([pattern])[0].metadata_list
     if not files:
         raise ValueError(f"no file matches {pattern!r}")
     letters = [letter for file in files for letter in _read_file(file.path)]
-    earliest = datetime.fromisoformat(since) if since else datetime.min
-    latest = datetime.fromisoformat(until) if until else datetime.max
     return [
         letter
         for letter in letters
-        if (not reasons or letter["reason"] in reasons) and _utc(earliest) <= letter["rejected_at"] < _utc(latest)
+        if (not reasons or letter["reason"] in reasons)
+        and (since is None or since <= letter["rejected_at"])
+        and (until is None or letter["rejected_at"] < until)
     ]
 
 
 def _read_file(path: str) -> Iterator[dict[str, Any]]:
+    if os.path.isdir(path):
+        raise ValueError(f"--files: {path} is a folder; name its files: '{path.rstrip('/')}/*.jsonl'")
     with FileSystems.open(path) as file:
-        for number, line in enumerate(file.read().splitlines(), 1):
-            try:
-                letter = json.loads(line)
-                encoded = letter.get("payload_base64")
-                payload = letter["payload"].encode() if encoded is None else base64.b64decode(encoded)
-                yield letter | {"payload": payload, "rejected_at": datetime.fromisoformat(letter["rejected_at"])}
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise ValueError(f"{path}, line {number}: no dead letter") from None
+        try:
+            lines = file.read().splitlines()
+        except zlib.error as error:
+            raise ValueError(f"{path}: cannot be unpacked: {error}") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            letter = json.loads(line)
+            encoded = letter.get("payload_base64")
+            payload = letter["payload"].encode() if encoded is None else base64.b64decode(encoded)
+            if not letter.keys() >= {"step", "reason", "workspace_id", "connection_id", "attributes"}:
+                raise ValueError
+            yield letter | {"payload": payload, "rejected_at": _read_time(letter["rejected_at"])}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path}, line {number}: no dead letter") from None
 
 
-def _utc(moment: datetime) -> datetime:
+def _read_time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -127,7 +152,10 @@ def choose_letters(letters: Iterable[dict[str, Any]], step: str | None) -> tuple
 
 
 def replay(client: bigquery.Client | None, dataset: str | None, topic: str, letters: Iterable[Any]) -> Replayed:
-    """Publish the messages to `topic` with their attributes, and insert refused rows into their tables."""
+    """Publish the messages to `topic` with their attributes, and insert refused rows into their tables.
+
+    Raises ValueError if there is no such topic, TimeoutError if Pub/Sub does not answer, and Google's exceptions.
+    """
     published = inserted = refused = 0
     with pubsub_v1.PublisherClient() as publisher:
         futures = []
@@ -137,28 +165,45 @@ def replay(client: bigquery.Client | None, dataset: str | None, topic: str, lett
                 errors = client.insert_rows_json(f"{dataset}.{table}", [json.loads(letter["payload"])], retry=RETRY)
                 inserted, refused = inserted + (not errors), refused + bool(errors)
             else:
-                futures.append(publisher.publish(topic, letter["payload"], **_attributes(letter)))
+                futures.append(publisher.publish(topic, letter["payload"], **replay_attributes(letter)))
         for future in futures:
-            future.result(timeout=PUBLISH_SECONDS)
+            try:
+                future.result(timeout=PUBLISH_SECONDS)
+            except NotFound:
+                raise ValueError(f"--topic: there is no {topic}") from None
+            except TimeoutError:
+                raise TimeoutError(
+                    f"Pub/Sub did not take all of it within {PUBLISH_SECONDS:g} s: {published:,} of {len(futures):,} "
+                    f"messages are published to {topic}; run it again, twice does no harm"
+                ) from None
             published += 1
     return Replayed(published, inserted, refused)
 
 
-def _attributes(letter: Any) -> dict[str, str]:
-    """The message's own, and where it belongs: a default that the pipeline had may be another now."""
+def replay_attributes(letter: Any) -> dict[str, str]:
+    """The message's own, and where it belongs: a default that the pipeline had may be another now.
+
+    A message that was rejected behind the de-duplication is a duplicate of itself, unless `replay` says that it is
+    another delivery. It says the same for all dead letters of one message, so that only one of them gets through; and
+    something else each time that the replay itself was rejected. What was rejected earlier has not been remembered.
+    """
     attributes = letter["attributes"] or {}
     if isinstance(attributes, str):
         attributes = json.loads(attributes)
     where = {"workspace_id": letter["workspace_id"], "connection_id": letter["connection_id"]}
-    # What the pipeline rejected late it has seen already: as the replay of one dead letter it is another delivery.
-    replay = {"replay": letter["rejected_at"].isoformat()}
-    return {name: value for name, value in where.items() if value} | attributes | replay
+    attributes = {name: value for name, value in where.items() if value} | attributes
+    if letter["step"] == BEHIND_DEDUPLICATION:
+        message = letter.get("message_id") or sha256(letter["payload"]).hexdigest()
+        known_by = [attributes.get("workspace_id"), message, attributes.get("replay")]
+        attributes["replay"] = sha256(json.dumps(known_by).encode()).hexdigest()
+    return attributes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replay from the command line; the exit code: 1 if a row was refused again, 2 for the user's mistakes."""
     options = _make_parser().parse_args(arguments)
     try:
+        check_resource("--topic", options.topic, "topics")
         client = None
         chosen = (options.reason, options.since, options.until)
         if options.files is not None:
@@ -176,9 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{len(letters):8,} dead letters would be sent")
             return 0
         replayed = replay(client, options.dataset, options.topic, letters)
-    except (ValueError, GoogleAPIError, GoogleAuthError, RequestException) as error:
-        print(f"replay_dead_letters: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError, UsageError, GoogleAPIError, GoogleAuthError, RequestException) as error:
+        return tell_error("replay_dead_letters", error)
     print(
         f"{replayed.published:,} messages published, {replayed.inserted:,} rows inserted, "
         f"{replayed.refused:,} refused again"
@@ -196,7 +240,7 @@ def _tell_left_out(left_out: Counter[str]) -> None:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="scripts/replay_dead_letters",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -219,15 +263,31 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--step",
+        type=_read_step,
         help="only those of one step, e.g. ParseEmailLogs. Without it those of email_logs_to_segment stay in the table",
     )
     parser.add_argument(
         "--reason", action="append", default=[], choices=[reason.value for reason in Reason], help="may be repeated"
     )
-    parser.add_argument("--since", metavar="TIME", help="ISO 8601, e.g. 2026-01-31T00:00:00Z")
-    parser.add_argument("--until", metavar="TIME", help="ISO 8601, not included")
+    parser.add_argument("--since", type=_read_bound, metavar="TIME", help="ISO 8601, e.g. 2026-01-31T00:00:00Z")
+    parser.add_argument("--until", type=_read_bound, metavar="TIME", help="ISO 8601, not included")
     parser.add_argument("--dry_run", action="store_true", help="only count")
     return parser
+
+
+def _read_step(text: str) -> str:
+    if text in STEPS:
+        return text
+    close = difflib.get_close_matches(text, STEPS, n=1)
+    meant = f"did you mean {close[0]}?" if close else f"these do: {', '.join(STEPS)}"
+    raise argparse.ArgumentTypeError(f"no step {text} makes dead letters; {meant}")
+
+
+def _read_bound(text: str) -> datetime:
+    try:
+        return _read_time(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 time, e.g. 2026-01-31T00:00:00Z") from None
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import google.cloud.pubsub_v1 as pubsub_v1
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import bigquery
 
 from pipelines.write_bigquery import RefusedRow, bigquery_rows, bury_refused_row
 from pipelines.write_calls import dead_letter_line
 from schemas.rejections import DeadLetter
+from scripts import replay_dead_letters as command
 from scripts.create_tables import create_tables
 from scripts.pubsub_emulator import PubsubEmulator
-from scripts.replay_dead_letters import main
+from scripts.replay_dead_letters import main, replay_attributes
 from tests.factories import DAY, NOW, parse, sent
 from transforms.logic.shape_rows import shape_call, shape_dead_letter
 
@@ -63,8 +65,8 @@ def test_all_dead_letters_go_back_to_where_they_came_from(
     assert main(["--dataset", letters, "--topic", TOPIC]) == 0
 
     assert pulled(subscriber) == {
-        b"{": {"workspace_id": "w1", "source": "web", "replay": "2026-01-01T00:00:00+00:00"},
-        LARGE: {"workspace_id": "w1", "connection_id": "c1", "replay": "2026-01-01T00:00:00+00:00"},
+        b"{": {"workspace_id": "w1", "source": "web"},
+        LARGE: {"workspace_id": "w1", "connection_id": "c1"},
     }
     (row,) = client.query_and_wait(f"SELECT message_id, event FROM `{letters}.activities`")
     assert (row["message_id"], row["event"]) == ("m1", "order_completed")
@@ -180,7 +182,15 @@ def test_of_files_too_reason_and_time_choose(subscriber: pubsub_v1.SubscriberCli
     assert pulled(subscriber).keys() == {b"\xff"}
 
 
-@pytest.mark.parametrize("content", [b"no JSON", b"{}", b'{"payload": 1, "rejected_at": "2026-01-01T00:00:00Z"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no JSON",
+        b"{}",
+        b'{"payload": 1, "rejected_at": "2026-01-01T00:00:00Z"}',
+        b'{"payload": "1", "rejected_at": "2026-01-01T00:00:00Z"}',
+    ],
+)
 def test_a_file_of_something_else_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes
 ) -> None:
@@ -188,6 +198,94 @@ def test_a_file_of_something_else_is_one_line(
 
     assert main(["--files", str(tmp_path / "*.jsonl"), "--topic", TOPIC]) == 2
     assert "line 1: no dead letter" in capsys.readouterr().err
+
+
+def test_what_was_rejected_behind_the_deduplication_is_another_delivery(
+    subscriber: pubsub_v1.SubscriberClient, client: bigquery.Client, dataset: str
+) -> None:
+    create_tables(client, dataset)
+    identify = DeadLetter(b"{}", "ResolveIdentities", "identify_without_email", "", NOW, "w1", message_id="m1")
+    rows = bigquery_rows("dead_letters", list(shape_dead_letter(identify, "1")), "STREAMING_INSERTS")
+    assert not client.insert_rows_json(f"{dataset}.dead_letters", list(rows))
+
+    assert main(["--dataset", dataset, "--topic", TOPIC]) == 0
+
+    expected = {"payload": b"{}", "step": "ResolveIdentities", "message_id": "m1", "attributes": {}}
+    assert pulled(subscriber) == {b"{}": replay_attributes(expected | {"workspace_id": "w1", "connection_id": None})}
+
+
+def test_a_topic_that_is_not_there_is_named_in_one_line(
+    subscriber: pubsub_v1.SubscriberClient, files: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = "projects/test-project/topics/nowhere"
+
+    assert main(["--files", files, "--topic", nowhere]) == 2
+    assert capsys.readouterr().err == f"replay_dead_letters: --topic: there is no {nowhere}\n"
+
+
+def test_a_pubsub_that_does_not_answer_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, files: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:9")
+    monkeypatch.setattr(command, "PUBLISH_SECONDS", 0.5)
+
+    assert main(["--files", files, "--topic", TOPIC]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"0 of 3 messages are published to {TOPIC}" in said
+
+
+def test_a_folder_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--files", str(tmp_path), "--topic", TOPIC]) == 2
+    assert capsys.readouterr().err == (
+        f"replay_dead_letters: --files: {tmp_path} is a folder; name its files: '{tmp_path}/*.jsonl'\n"
+    )
+
+
+def test_a_file_that_cannot_be_unpacked_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    packed = tmp_path / "x.jsonl.gz"
+    packed.write_bytes(b"not packed")
+
+    assert main(["--files", str(packed), "--topic", TOPIC]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"replay_dead_letters: {packed}: cannot be unpacked")
+
+
+def test_a_topic_by_its_short_name_is_one_line_in_a_dry_run_too(capsys: pytest.CaptureFixture[str], files: str) -> None:
+    assert main(["--files", files, "--topic", "nope", "--dry_run"]) == 2
+    assert capsys.readouterr().err == (
+        "replay_dead_letters: --topic 'nope' is not of the form projects/PROJECT/topics/NAME\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--since", "yesterday", "argument --since: 'yesterday' is no ISO 8601 time, e.g. 2026-01-31T00:00:00Z"),
+        ("--until", "31.1.2026", "argument --until: '31.1.2026' is no ISO 8601 time, e.g. 2026-01-31T00:00:00Z"),
+        ("--step", "ParseCall", "argument --step: no step ParseCall makes dead letters; did you mean ParseCalls?"),
+        ("--step", "x", f"argument --step: no step x makes dead letters; these do: {', '.join(command.STEPS)}"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_one_line_with_its_name(
+    capsys: pytest.CaptureFixture[str], flag: str, value: str, says: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_code:
+        main(["--files", "x", "--topic", TOPIC, flag, value])
+
+    assert exit_code.value.code == 2
+    assert capsys.readouterr().err == f"scripts/replay_dead_letters: {says}\n"
+
+
+def test_an_error_without_words_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise DefaultCredentialsError("")
+
+    monkeypatch.setattr(command, "bigquery_client", fail)
+
+    assert main(["--dataset", "my-project.segment", "--topic", TOPIC]) == 2
+    assert capsys.readouterr().err == "replay_dead_letters: DefaultCredentialsError\n"
 
 
 def test_no_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
