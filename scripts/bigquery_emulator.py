@@ -77,11 +77,13 @@ def _serve(rest_port: str, grpc_port: str) -> None:
     from bqemulator.cli import main as run_bqemulator
 
     from scripts.ask_duckdb_alone import ask_duckdb_alone
+    from scripts.refuse_failed_queries import refuse_failed_queries
 
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     # DuckDB's spatial extension, without which bqemulator does not start, from PyPI instead of from DuckDB's site.
     duckdb_extensions.import_extension("spatial")
     ask_duckdb_alone()
+    refuse_failed_queries()
     run_bqemulator(
         ["start", "--ephemeral", "--rest-port", rest_port, "--grpc-port", grpc_port, "--log-level", "warning"]
     )

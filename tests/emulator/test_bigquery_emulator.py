@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from google.api_core.exceptions import BadRequest, GoogleAPIError, NotFound
 from google.cloud import bigquery
 
 from pipelines.clients import bigquery_client
@@ -39,3 +40,23 @@ def test_who_lists_rows_and_who_queries_get_their_own(client: bigquery.Client, d
 
     assert {tuple(sorted(each.result())) for each in listed} == {tuple(sorted(row["connection_id"] for row in rows))}
     assert [each.result() for each in queried] == [sorted((number, 7)) for number in range(ROUNDS)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "error"),
+    [
+        ("SELECT * FROM `{d}.nowhere`", NotFound),
+        ("SELECT * FROM `local-project.nowhere.persons`", NotFound),
+        ("SELECT nothing FROM `{d}.persons`", BadRequest),
+        ("SELECT", BadRequest),
+    ],
+)
+def test_a_query_that_fails_is_no_answer_without_rows(
+    client: bigquery.Client, dataset: str, sql: str, error: type[GoogleAPIError]
+) -> None:
+    create_tables(client, dataset)
+
+    with pytest.raises(error):
+        client.query_and_wait(sql.replace("{d}", dataset))
+    with pytest.raises(error):
+        client.query(sql.replace("{d}", dataset)).result()

@@ -560,10 +560,11 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[st
     assert says in said
 
 
+@pytest.mark.parametrize("flags", [[], ["--dry_run"]])
 def test_a_dataset_without_tables_is_one_line(
-    client: bigquery.Client, dataset: str, capsys: pytest.CaptureFixture[str]
+    client: bigquery.Client, dataset: str, capsys: pytest.CaptureFixture[str], flags: list[str]
 ) -> None:
-    assert main(["--dataset", dataset, "--email", "ann@x.io"]) == 2
+    assert main(["--dataset", dataset, "--email", "ann@x.io", *flags]) == 2
 
     assert len(capsys.readouterr().err.splitlines()) == 1
 
