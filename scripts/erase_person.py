@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import google.cloud.pubsub_v1 as pubsub_v1
 from google.cloud import bigquery
 
 from schemas.identities import IdentifierType
 from schemas.identity_rules import IdentityRules
 from scripts.create_tables import RETRY
+from scripts.publish_all import publish_all
 from scripts.search_payload import PayloadSearch
 from transforms.logic.suppress_calls import hash_identifier
-
-PUBLISH_SECONDS = 60.0
 
 # Namespaces of our ids. Never change them: a second run would suppress and record everything once more.
 _ERASURE_NAMESPACE = uuid.UUID("0f3d5b0c-8e0c-5c44-9a53-3d1c2b6a7e55")
@@ -409,9 +407,4 @@ def _without_identifiers(message_id: str | None, person: Person) -> str | None:
 
 
 def _publish(topic: str, messages: list[dict[str, str]], workspace_id: str) -> None:
-    with pubsub_v1.PublisherClient() as publisher:
-        futures = [
-            publisher.publish(topic, json.dumps(message).encode(), workspace_id=workspace_id) for message in messages
-        ]
-        for future in futures:
-            future.result(timeout=PUBLISH_SECONDS)
+    publish_all(topic, [(json.dumps(message).encode(), {"workspace_id": workspace_id}) for message in messages])

@@ -20,9 +20,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import google.cloud.pubsub_v1 as pubsub_v1
 from apache_beam.io.filesystems import FileSystems
-from google.api_core.exceptions import GoogleAPIError, NotFound
+from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 from requests.exceptions import RequestException
@@ -34,11 +33,10 @@ from schemas.email_outcomes import OUTCOME_OF_STEP
 from schemas.rejections import Reason
 from schemas.tables import check_dataset, find_project
 from scripts.create_tables import RETRY
+from scripts.publish_all import publish_all
 from scripts.tell_error import tell_error
 from services.one_line_parser import OneLineParser
 from transforms.logic.snake_case import snake_case
-
-PUBLISH_SECONDS = 60.0
 
 BEHIND_DEDUPLICATION = "ResolveIdentities"
 """The step whose dead letters de-duplication has let through, and so remembers."""
@@ -156,27 +154,15 @@ def replay(client: bigquery.Client | None, dataset: str | None, topic: str, lett
 
     Raises ValueError if there is no such topic, TimeoutError if Pub/Sub does not answer, and Google's exceptions.
     """
-    published = inserted = refused = 0
-    with pubsub_v1.PublisherClient() as publisher:
-        futures = []
-        for letter in letters:
-            if letter["reason"] == Reason.REFUSED_BY_BIGQUERY and client is not None:
-                table = snake_case(letter["step"].removeprefix("Write"))
-                errors = client.insert_rows_json(f"{dataset}.{table}", [json.loads(letter["payload"])], retry=RETRY)
-                inserted, refused = inserted + (not errors), refused + bool(errors)
-            else:
-                futures.append(publisher.publish(topic, letter["payload"], **replay_attributes(letter)))
-        for future in futures:
-            try:
-                future.result(timeout=PUBLISH_SECONDS)
-            except NotFound:
-                raise ValueError(f"--topic: there is no {topic}") from None
-            except TimeoutError:
-                raise TimeoutError(
-                    f"Pub/Sub did not take all of it within {PUBLISH_SECONDS:g} s: {published:,} of {len(futures):,} "
-                    f"messages are published to {topic}; run it again, twice does no harm"
-                ) from None
-            published += 1
+    messages, inserted, refused = [], 0, 0
+    for letter in letters:
+        if letter["reason"] == Reason.REFUSED_BY_BIGQUERY and client is not None:
+            table = snake_case(letter["step"].removeprefix("Write"))
+            errors = client.insert_rows_json(f"{dataset}.{table}", [json.loads(letter["payload"])], retry=RETRY)
+            inserted, refused = inserted + (not errors), refused + bool(errors)
+        else:
+            messages.append((letter["payload"], replay_attributes(letter)))
+    published = publish_all(topic, messages)
     return Replayed(published, inserted, refused)
 
 

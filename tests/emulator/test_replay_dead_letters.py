@@ -12,6 +12,7 @@ from google.cloud import bigquery
 from pipelines.write_bigquery import RefusedRow, bigquery_rows, bury_refused_row
 from pipelines.write_calls import dead_letter_line
 from schemas.rejections import DeadLetter
+from scripts import publish_all
 from scripts import replay_dead_letters as command
 from scripts.create_tables import create_tables
 from scripts.pubsub_emulator import PubsubEmulator
@@ -227,7 +228,7 @@ def test_a_pubsub_that_does_not_answer_is_one_line(
     monkeypatch: pytest.MonkeyPatch, files: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:9")
-    monkeypatch.setattr(command, "PUBLISH_SECONDS", 0.5)
+    monkeypatch.setattr(publish_all, "PUBLISH_SECONDS", 0.5)
 
     assert main(["--files", files, "--topic", TOPIC]) == 2
     (said,) = capsys.readouterr().err.splitlines()
