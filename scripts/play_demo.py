@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.cloud import bigquery
@@ -33,20 +33,23 @@ FACT_TABLES = ("activities", "identifies", "group_identifies", "aliases", "erasu
 
 
 class Demo:
-    """Publishes what was simulated to two running pipelines, and compares what comes of it."""
+    """Publishes what was simulated to two running pipelines, and compares what comes of it.
+
+    Nothing more comes if one of `programs`, by what people call it, has ended.
+    """
 
     def __init__(
         self,
         client: bigquery.Client,
         dataset: str,
         console: Console,
-        pipelines: Sequence[subprocess.Popen[bytes]],
+        programs: Mapping[str, subprocess.Popen[bytes]],
         relay: Relay,
     ) -> None:
         self._client = client
         self._dataset = dataset
         self._console = console
-        self._pipelines = pipelines
+        self._programs = programs
         self._relay = relay
 
     def play(self, simulated: Simulated, mailing: Mailing, send_calls: Send, send_logs: Send) -> list[str]:
@@ -127,7 +130,7 @@ class Demo:
         with self._console.status("events on their way to Segment"):
             deadline = time.monotonic() + PATIENCE_SECONDS
             while not self._relay.wait_for(count, 1):
-                if time.monotonic() > deadline or not self._is_running():
+                if time.monotonic() > deadline or self.find_ended():
                     return False
         return True
 
@@ -137,7 +140,7 @@ class Demo:
         deadline = time.monotonic() + PATIENCE_SECONDS
         with Progress(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task("")
-            while time.monotonic() < deadline and self._is_running():
+            while time.monotonic() < deadline and not self.find_ended():
                 total = published + self._relay.relayed()
                 accounted = self._count_accounted()
                 progress.update(task, total=total, completed=accounted)
@@ -149,12 +152,14 @@ class Demo:
     def _count_accounted(self) -> int:
         return int(self._read("SELECT COALESCE(SUM(count), 0) FROM `{d}.counts`")[0][0])
 
-    def _is_running(self) -> bool:
-        return all(pipeline.poll() is None for pipeline in self._pipelines)
+    def find_ended(self) -> list[str]:
+        """Which of the programs have ended, though nobody stopped them, a line each."""
+        ended = {name: program.poll() for name, program in self._programs.items()}
+        return [f"{name} has ended with exit code {code}" for name, code in ended.items() if code is not None]
 
     def _explain(self, what: str, expected: int, found: int) -> list[str]:
-        state = "run on" if self._is_running() else "have stopped"
-        return [f"{found:,} {what} of {expected:,} have come, and the pipelines {state}"]
+        state = "; ".join(self.find_ended()) or "all programs run on"
+        return [f"{found:,} {what} of {expected:,} have come, and {state}"]
 
     def _read(self, sql: str) -> list[Any]:
         return list(self._client.query_and_wait(sql.replace("{d}", self._dataset)))

@@ -3,6 +3,7 @@
 import argparse
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,10 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from google.api_core.exceptions import GoogleAPIError
 from google.cloud import bigquery, pubsub_v1
+from requests.exceptions import RequestException
 from rich.console import Console
 
 from pipelines.clients import bigquery_client
+from pipelines.usage import INTERRUPTED
 from schemas.connections import ConnectionKind
 from scripts.bigquery_emulator import start_bigquery
 from scripts.check_page import check_page
@@ -26,12 +30,13 @@ from scripts.demo_questions import QUESTIONS
 from scripts.play_demo import Demo
 from scripts.relay_events import Relay
 from scripts.send_to_collector import Application, Door, Segment, SendGrid
-from scripts.simulate_calls import simulate_calls
+from scripts.simulate_calls import Simulated, positive, simulate_calls
 from scripts.simulate_emails import simulate_emails
 from scripts.start_pubsub import start_pubsub
 from scripts.start_services import start_service
 from services.connection_store import ConnectionStore
 from services.manage_connections import create_connection, keep_signing_secret
+from services.one_line_parser import OneLineParser
 from services.secret_store import open_secret_store
 
 PROJECT = "demo-project"
@@ -47,29 +52,47 @@ TOPICS = (SEGMENT_CALLS, IDENTITY_UPDATES, EMAIL_LOGS, SEGMENT_EVENTS, DEAD_LETT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit code: 0 if every message is accounted for and all came out as it should."""
-    options = _make_parser().parse_args(arguments)
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    now = datetime.now(UTC)
+    simulated = simulate_calls(options.calls, options.seed, now)
+    if not simulated.user_ids:
+        parser.error("argument --calls: nobody signs up in so few calls, and the mailing's story needs one who does")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
+    try:
+        return _run(options, simulated, now)
+    except KeyboardInterrupt:
+        print("demo: interrupted; all that it started is stopped", file=sys.stderr)
+        return INTERRUPTED
+    except (RuntimeError, RequestException, GoogleAPIError) as error:  # a program or emulator has died
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace, simulated: Simulated, now: datetime) -> int:
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     with ExitStack() as world:
         client = _start_cloud(world, console, embedded=options.embedded)
         folder = world.enter_context(TemporaryDirectory())
-        door = _open_door(world, client, folder)
+        door, collector = _open_door(world, client, folder)
         console.print(f"Collector: {door.url}, with 3 connections.")
-        pipelines = [world.enter_context(_run_pipeline(command)) for command in _make_commands(options.window_seconds)]
+        programs = {"the collector": collector}
+        for command in _make_commands(options.window_seconds):
+            programs[command[0]] = world.enter_context(_run_pipeline(command))
         relay = world.enter_context(Relay(_subscription(SEGMENT_EVENTS), door.segment.deliver))
-        now = datetime.now(UTC)
-        simulated = simulate_calls(options.calls, options.seed, now)
         prospect = next(iter(simulated.user_ids))
         mailing = simulate_emails(simulated.everyone, prospect, options.seed, now)
-        demo = Demo(client, DATASET, console, pipelines, relay)
+        demo = Demo(client, DATASET, console, programs, relay)
         failures = demo.play(simulated, mailing, door.send_calls, door.send_logs)
+        if demo.find_ended():
+            raise RuntimeError("\n".join(failures or demo.find_ended()))
         for question, sql in QUESTIONS:
             console.print(demo.ask(question, sql), "")
         console.print(demo.tell(prospect), "")
         token = secrets.token_urlsafe(18)
         flags = ["--dataset", DATASET, "--secrets", folder, "--collector_url", door.url]
-        page = world.enter_context(start_service("services.run_page", flags, "/health", {"ADMIN_TOKEN": token}))
+        page = world.enter_context(start_service("services.run_page", flags, "/health", {"ADMIN_TOKEN": token})).url
         failures += check_page(page, token, door.connection_ids.values(), demo.count_accepted())
         for failure in failures:
             console.print(f"[red]{failure}")
@@ -80,21 +103,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{demo.count_people():,} people. {time.monotonic() - started:.0f} s in all."
             )
         if not options.check:
-            _stay_open(console, page, token)
+            console.print(tell_access(page, token), markup=False)
+            with suppress(KeyboardInterrupt):
+                signal.pause()
         return 1 if failures else 0
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="scripts/demo",
         allow_abbrev=False,
         description="Start Pub/Sub and BigQuery on this machine, the collector and both pipelines as streams; send a "
         "simulated mailing, visits and sign-ups, and the mailing's next day; wait until every message is accounted "
         "for, show what came of it, and open the Connections page until Ctrl-C.",
     )
-    parser.add_argument("--calls", type=int, default=3000, help="Segment calls to publish, about. Default: %(default)s")
+    parser.add_argument(
+        "--calls", type=positive, default=3000, help="Segment calls to publish, about. Default: %(default)s"
+    )
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other people. Default: %(default)s")
-    parser.add_argument("--window_seconds", type=int, default=2, help="of segment_to_bigquery. Default: %(default)s")
+    parser.add_argument(
+        "--window_seconds", type=positive, default=2, help="of segment_to_bigquery. Default: %(default)s"
+    )
     parser.add_argument("--check", action="store_true", help="stop at the end; the exit code says whether all came out")
     parser.add_argument(
         "--embedded", action="store_true", help="use the embedded Pub/Sub even where Google's is installed"
@@ -121,8 +150,8 @@ def _start_cloud(world: ExitStack, console: Console, *, embedded: bool) -> bigqu
     return client
 
 
-def _open_door(world: ExitStack, client: bigquery.Client, folder: str) -> Door:
-    """The collector, and the connections of those who knock."""
+def _open_door(world: ExitStack, client: bigquery.Client, folder: str) -> tuple[Door, subprocess.Popen[bytes]]:
+    """The collector, the connections of those who knock, and its program."""
     store = ConnectionStore(client, DATASET)
     sendgrid = SendGrid()
     now = time.time_ns() // 1000
@@ -143,8 +172,8 @@ def _open_door(world: ExitStack, client: bigquery.Client, folder: str) -> Door:
         verification_key=sendgrid.verification_key(),
     )
     flags = ["--calls_topic", _topic(SEGMENT_CALLS), "--logs_topic", _topic(EMAIL_LOGS), "--dataset", DATASET]
-    url = world.enter_context(start_service("services.run_collector", [*flags, "--secrets", folder], "/ready"))
-    return Door(
+    url, program = world.enter_context(start_service("services.run_collector", [*flags, "--secrets", folder], "/ready"))
+    door = Door(
         url,
         Application(url, key),
         Segment(url, segment_key, shared),
@@ -156,6 +185,7 @@ def _open_door(world: ExitStack, client: bigquery.Client, folder: str) -> Door:
         },
         _publish,
     )
+    return door, program
 
 
 def _publish(topic: str, payloads: Sequence[bytes]) -> None:
@@ -202,11 +232,11 @@ def _run_pipeline(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _stay_open(console: Console, page: str, token: str) -> None:
+def tell_access(page: str, token: str) -> str:
+    """How somebody gets to the page, and at what stands in the emulators."""
     emulators = {name: os.environ[name] for name in ("PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")}
     exports = " ".join(f"{name}={value}" for name, value in emulators.items())
-    console.print(
-        f"""
+    return f"""
 The Connections page is open until Ctrl-C, and everything runs on:
 
   {page}    admin token: {token}
@@ -220,13 +250,9 @@ To query and publish yourself, in another terminal:
     "$(gcloud info --format='value(installation.sdk_root)')/platform/bq/discovery_next/bigquery.json" \\
     query --nouse_legacy_sql 'SELECT * FROM segment.current_identities LIMIT 10'
 
-  .venv/bin/python -c "from pipelines.clients import bigquery_client as client; \\
-    [print(dict(row)) for row in client('{PROJECT}').query_and_wait('SELECT * FROM {DATASET}.persons LIMIT 10')]"
-""",
-        markup=False,
-    )
-    with suppress(KeyboardInterrupt):
-        signal.pause()
+  {shlex.quote(sys.executable)} -c "from pipelines.clients import bigquery_client as client; \\
+    [print(dict(row)) for row in client('{PROJECT}').query_and_wait('SELECT * FROM \\`{DATASET}.persons\\` LIMIT 10')]"
+"""
 
 
 if __name__ == "__main__":

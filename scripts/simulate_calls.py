@@ -6,6 +6,7 @@ they hand a call on (receivedAt, originalTimestamp), since the pipeline reads wh
 
 import argparse
 import json
+import os
 import random
 import sys
 import uuid
@@ -16,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from segment.analytics.client import Client
+
+from services.one_line_parser import OneLineParser
 
 _EVENTS = ("Report Created", "Login Button Clicked", "Invite Sent", "Plan Upgraded", "Video Played")
 _PAGES = ("Home", "Pricing", "Docs", "Blog", "Sign Up")
@@ -205,18 +208,30 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def positive(text: str) -> int:
+    """A number of a command line that is at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("is at least 1")
+    return number
+
+
 def main() -> None:
     """Print calls, one a line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m scripts.simulate_calls",
         allow_abbrev=False,
         description="Print simulated Segment calls, one a line.",
     )
-    parser.add_argument("--calls", type=int, default=1000, help="about how many. Default: %(default)s")
+    parser.add_argument("--calls", type=positive, default=1000, help="about how many. Default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other people. Default: %(default)s")
     options = parser.parse_args()
-    for payload in simulate_calls(options.calls, options.seed, datetime.now(UTC)).payloads:
-        sys.stdout.buffer.write(payload + b"\n")
+    try:
+        for payload in simulate_calls(options.calls, options.seed, datetime.now(UTC)).payloads:
+            sys.stdout.buffer.write(payload + b"\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has enough; what is still buffered must not be tried again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

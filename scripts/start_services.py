@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import environ
 from pathlib import Path
+from typing import NamedTuple
 
 import requests
 
@@ -15,11 +16,18 @@ from scripts.free_ports import find_free_ports
 START_SECONDS = 30.0
 
 
+class RunningService(NamedTuple):
+    """Where it answers, and the program itself."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
 def start_service(
     module: str, flags: Sequence[str], ready_path: str, environment: Mapping[str, str] | None = None
-) -> Iterator[str]:
-    """Run `python -m MODULE FLAGS --port N`; gives its URL when `ready_path` answers 200, and stops it on exit.
+) -> Iterator[RunningService]:
+    """Run `python -m MODULE FLAGS --port N`; gives it when `ready_path` answers 200, and stops it on exit.
 
     Raises RuntimeError if it ends or does not answer in time; what it says goes to standard error.
     """
@@ -33,7 +41,7 @@ def start_service(
     url = f"http://127.0.0.1:{port}"
     try:
         _await_ready(process, url + ready_path, module)
-        yield url
+        yield RunningService(url, process)
     finally:
         process.terminate()
         process.wait()
@@ -48,4 +56,6 @@ def _await_ready(process: subprocess.Popen[bytes], url: str, module: str) -> Non
         except requests.RequestException:
             pass
         time.sleep(0.05)
-    raise RuntimeError(f"{module} does not answer at {url}")
+    ended = process.poll()
+    what = f"does not answer at {url}" if ended is None else f"has ended with exit code {ended}"
+    raise RuntimeError(f"{module} {what}")

@@ -56,8 +56,8 @@ def collector(
     monkeypatch.setattr(sdks, "WRITE_KEY", key)
     calls, logs = Topic("calls"), Topic("logs")
     flags = ["--calls_topic", calls.topic, "--logs_topic", logs.topic, "--dataset", dataset]
-    with start_service("services.run_collector", [*flags, "--secrets", str(tmp_path)], "/ready") as url:
-        yield Collector(url, key, calls)
+    with start_service("services.run_collector", [*flags, "--secrets", str(tmp_path)], "/ready") as running:
+        yield Collector(running.url, key, calls)
 
 
 def send_with_a_browser(host: str, collector: Collector, is_batching: bool) -> None:
