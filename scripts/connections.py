@@ -14,6 +14,7 @@ from rich.table import Table
 from pipelines.clients import bigquery_client
 from schemas.connections import ApiKey, Connection, ConnectionKind
 from schemas.tables import check_dataset, find_project
+from scripts.tell_error import tell_error
 from services.connection_store import ConnectionStore, StoreError
 from services.manage_connections import (
     DEFAULT_CALLS_PER_SECOND,
@@ -26,8 +27,6 @@ from services.manage_connections import (
 from services.one_line_parser import OneLineParser
 from services.secret_store import SecretStoreError, open_secret_store
 
-DONE, FAILED = 0, 2
-
 _OUT = Console(highlight=False, soft_wrap=True)
 
 
@@ -39,10 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store = ConnectionStore(bigquery_client(find_project(options.dataset)), options.dataset)
         options.act(store, options)
     except (ValueError, StoreError, SecretStoreError, GoogleAuthError) as error:
-        said = str(error).strip() or type(error).__name__
-        print(f"connections: {said.splitlines()[0]}", file=sys.stderr)
-        return FAILED
-    return DONE
+        return tell_error("connections", error)
+    return 0
 
 
 def _create(store: ConnectionStore, options: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from schemas.tables import (
     load_table,
     load_view,
 )
+from services.one_line_parser import OneLineParser
 
 RETRY: Retry = bigquery.DEFAULT_RETRY.with_timeout(10)
 """Google's own retries last ten minutes: too long for someone at a terminal whose emulator is down."""
@@ -37,6 +38,8 @@ TIMEOUT_SECONDS = 30.0
 _OLDER_WORDS = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 
 _STANDARD_WORDS = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+
+_WOULD = {"created": "would create", "updated": "would update", "unchanged": "unchanged"}
 
 _Apply: TypeAlias = Callable[[], object]
 
@@ -51,7 +54,14 @@ class Change:
     details: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        line = f"{self.action:9} {self.kind:5} {self.name}"
+        return self._tell(f"{self.action:9}")
+
+    def announce(self) -> str:
+        """The same of what a dry run has not done."""
+        return self._tell(f"{_WOULD[self.action]:12}")
+
+    def _tell(self, action: str) -> str:
+        line = f"{action} {self.kind:5} {self.name}"
         return f"{line} ({', '.join(self.details)})" if self.details else line
 
 
@@ -285,14 +295,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_explain(error), file=sys.stderr)
         return 2
     for change in changes:
-        print(change)
+        print(change.announce() if options.dry_run else change)
     if options.dry_run:
         print("A dry run: nothing was changed.")
     return 0
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="scripts/create_tables",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -20,10 +20,14 @@ from schemas.identities import IdentifierType
 from schemas.identity_rules import IdentityRules
 from schemas.tables import check_dataset, find_project
 from scripts.erase_person import Erased, Eraser, Request, RowsRefusedError
+from scripts.tell_error import tell_error
+from services.one_line_parser import OneLineParser
 from transforms.logic.parse_call import normalise_email
 
-DONE, LEFT, FAILED = 0, 1, 2
-"""Exit codes: all is erased; some rows are too young, try again later; a mistake, or BigQuery cannot be asked."""
+DONE, LEFT = 0, 1
+"""Exit codes: all is erased; some rows are too young, try again later. 2: a mistake, or BigQuery cannot be asked."""
+
+DEFAULT_WORKSPACE = "default"
 
 
 class _StreamingBufferError(Exception):
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RowsRefusedError,
         TimeoutError,
     ) as error:
-        return _fail(error)
+        return tell_error("erase", error)
 
 
 def _read_request(options: argparse.Namespace, rules: IdentityRules) -> Request | None:
@@ -69,7 +73,7 @@ def _read_request(options: argparse.Namespace, rules: IdentityRules) -> Request 
         raise ValueError(
             f"--{identifier_type}: that value is blocked: it is nobody's, and many people's calls carry it"
         )
-    return Request(options.workspace_id or "default", ((identifier_type, identifier),), datetime.now(UTC))
+    return Request(options.workspace_id or DEFAULT_WORKSPACE, ((identifier_type, identifier),), datetime.now(UTC))
 
 
 def _erase_all(eraser: Eraser, requests: list[Request], options: argparse.Namespace) -> int:
@@ -87,7 +91,9 @@ def _erase_all(eraser: Eraser, requests: list[Request], options: argparse.Namesp
     for table, count in sorted(rows.items()):
         print(f"{count:10,} {table}")
     done = len(requests) - left
-    print(f"requests: {done:,}; rows removed: {rows.total():,}; identifiers suppressed: {identifiers:,}")
+    everywhere = options.pending and options.workspace_id is None
+    where = "all workspaces" if everywhere else f"workspace {options.workspace_id or DEFAULT_WORKSPACE}"
+    print(f"requests: {done:,} of {where}; rows removed: {rows.total():,}; identifiers suppressed: {identifiers:,}")
     if options.dry_run:
         print("A dry run: nothing was changed.")
     if requests and options.topic is None and not options.dry_run:
@@ -108,14 +114,8 @@ def _erase(eraser: Eraser, request: Request) -> Erased:
         ) from error
 
 
-def _fail(error: Exception) -> int:
-    said = str(error).strip() or type(error).__name__
-    print(f"erase: {said.splitlines()[0]}", file=sys.stderr)
-    return FAILED
-
-
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="scripts/erase",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -27,6 +27,8 @@ from schemas.identities import KnownIdentity, LinkBlock
 from schemas.identity_rules import IdentityRules
 from schemas.tables import check_dataset, find_project
 from scripts.create_tables import RETRY
+from scripts.tell_error import tell_error
+from services.one_line_parser import OneLineParser
 from transforms.logic.heal_identities import Healing, find_named, heal, rebuild
 from transforms.logic.identify_callers import find_links
 from transforms.logic.parse_call import normalise_email
@@ -149,8 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         GoogleAuthError,
         RequestException,
     ) as error:
-        print(f"heal_identities: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2
+        return tell_error("heal_identities", error)
     table = Table("workspace", "identities to change" if options.dry_run else "identities changed", "persons replaced")
     for workspace_id, each in sorted(healing.items()):
         table.add_row(workspace_id, f"{len(each.identities):,}", f"{len(each.merges):,}")
@@ -159,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="scripts/heal_identities",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -560,6 +560,25 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[st
     assert says in said
 
 
+@pytest.mark.parametrize(
+    ("flags", "where"),
+    [
+        (["--email", "nobody@x.io"], "workspace default"),
+        (["--email", "nobody@x.io", "--workspace_id", "acme"], "workspace acme"),
+        (["--pending"], "all workspaces"),
+        (["--pending", "--workspace_id", "acme"], "workspace acme"),
+    ],
+)
+def test_it_is_said_in_which_workspace_was_looked(
+    client: bigquery.Client, dataset: str, capsys: pytest.CaptureFixture[str], flags: list[str], where: str
+) -> None:
+    create_tables(client, dataset)
+
+    assert main(["--dataset", dataset, "--dry_run", *flags]) == 0
+
+    assert f" of {where}; rows removed: 0;" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("flags", [[], ["--dry_run"]])
 def test_a_dataset_without_tables_is_one_line(
     client: bigquery.Client, dataset: str, capsys: pytest.CaptureFixture[str], flags: list[str]
