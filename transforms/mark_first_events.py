@@ -126,7 +126,8 @@ class _MarkInStreamFn(beam.DoFn):
         log.add(rest)
         _MEMORY.put(token, histories)
         if histories.facts_remembered:
-            forget.set(timestamp + Duration(micros=self._ttl.micros // 2))
+            next_time = timestamp + Duration(micros=self._ttl.micros // 2)
+            forget.set(max(next_time, Timestamp(micros=histories.oldest_fact) + self._ttl))  # before, nothing is
 
     def _rebuild(self, log: Iterable[bytes]) -> PersonHistories:
         histories = PersonHistories(implied_open_on_click=self._implied_open_on_click)

@@ -457,3 +457,13 @@ def test_the_first_of_the_clicks_that_have_waited_for_an_address_identifies_whoe
         (REWARD, "P2", "b@x"),
         (REWARD, "P2", "a@x"),
     ]
+
+
+def test_there_is_nothing_to_forget_before_the_oldest_fact_has_its_time() -> None:
+    histories = PersonHistories(implied_open_on_click=False)
+    tell(histories, line("l1", arrived_at=30), line("l2", arrived_at=10, email_id="e2"))
+    assert histories.oldest_fact == 10
+
+    histories.forget_before(11)
+
+    assert histories.oldest_fact == 30

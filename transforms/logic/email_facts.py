@@ -33,6 +33,11 @@ class Facts:
         self._new += _RECORD.pack(fact, at)
         return True
 
+    @property
+    def oldest(self) -> int:
+        """When the first of them came. Raises ValueError if there is none."""
+        return min(self._noted.values())
+
     def take_new(self) -> bytes:
         """What `replay` must be told to know what has come since the last time."""
         new = bytes(self._new)

@@ -95,6 +95,11 @@ class PersonHistories:
         """How many opens, clicks and rewards: what can be forgotten."""
         return len(self._facts)
 
+    @property
+    def oldest_fact(self) -> int:
+        """When the first of them was noted, in microseconds since 1970. Raises ValueError if there is none."""
+        return self._facts.oldest
+
     def advance(self, block: PersonBlock) -> list[EmailCall]:
         """The calls to be made of a block, in the order in which things happened."""
         calls: list[EmailCall] = []
