@@ -55,7 +55,7 @@ class Caller(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     """context.traits.email where traits.email says another: it tells nobody's identity, but may be suppressed."""
     previous_id: str | None = None
     replay: str = ""
-    """The message attribute `replay`: which of its rejections this delivery replays. Part of what a duplicate is known by."""
+    """The message attribute `replay`: which rejection this delivery replays. Part of what a duplicate is known by."""
     checksum: int = 0
     """In files: of the message's bytes. Which of two repeats that arrive at once is kept."""
 

@@ -12,7 +12,7 @@ _ID_FIELDS = frozenset({"userid", "anonymousid", "previousid", "identifier", "re
 """Fields in which a number is an identifier, in any spelling: elsewhere 5 is a quantity, and of somebody else."""
 
 # The text between two quotes, or from the last quote of a message that was cut.
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)', re.DOTALL)
+_STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)', re.DOTALL)
 _NAMED_ADDRESS = re.compile(r"[^<>]*<([^<>]+)>\s*")
 _NUMBER = re.compile(r'"(\w+)"\s*:\s*(-?\d[\d.eE+-]*)')
 
