@@ -58,6 +58,7 @@ def test_workload_stresses_what_it_says(tmp_path: Path) -> None:
     assert (tmp_path / "log.jsonl").stat().st_size / truth.lines == pytest.approx(430, rel=0.1)
 
 
+@pytest.mark.slow
 def test_skew_gathers_lines(tmp_path: Path) -> None:
     recipient = generate_email_logs(tmp_path / "log.jsonl", 20_000, seed=7, skew=Skew.RECIPIENT)
     campaign = generate_email_logs(tmp_path / "log.jsonl", 20_000, seed=7, skew=Skew.CAMPAIGN)

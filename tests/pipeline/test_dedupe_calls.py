@@ -63,6 +63,7 @@ def test_the_horizon_holds_to_the_second_although_state_is_forgotten_later() -> 
     assert tell(story, TEN_MINUTES).counts == {("written", ""): 2, ("duplicate", ""): 1}
 
 
+@pytest.mark.slow
 def test_what_is_still_within_the_horizon_survives_the_forgetting_of_what_is_not() -> None:
     # both ids fall into one shard only if the shard is the same, so many ids: some shard holds an old and a new one
     old = [arrive(1, messageId=f"old-{index}") for index in range(100)]
@@ -97,6 +98,7 @@ def test_a_repeat_that_comes_behind_the_watermark_is_a_duplicate_too() -> None:
     assert told.ids() == ["m1", "m2"]
 
 
+@pytest.mark.slow
 def test_workspaces_do_not_share_message_ids() -> None:
     one = arrive(1, messageId="m1")
     other = arrive(2, messageId="m1")
@@ -116,6 +118,7 @@ def test_the_replay_of_a_dead_letter_is_no_duplicate_of_it_and_is_sent_once() ->
     assert told.counts == {("written", ""): 2, ("duplicate", ""): 1}
 
 
+@pytest.mark.slow
 def test_a_call_without_message_id_is_known_by_its_content() -> None:
     story = TestStream().add_elements(
         [arrive(1, sentAt="2026-01-01T00:00:00Z"), arrive(2, sentAt="2026-01-02T00:00:00Z")]
@@ -137,6 +140,7 @@ def test_bounded_input_keeps_what_was_received_first() -> None:
     assert told.counts[("duplicate", "")] == 1
 
 
+@pytest.mark.slow
 def test_of_copies_that_arrive_at_once_the_same_one_is_kept_in_whatever_order_they_stand() -> None:
     fields: dict[str, dict[str, Any]] = {
         "userId": {"userId": "u2"},

@@ -69,6 +69,7 @@ def test_in_the_order_of_arrival_what_the_oracle_keeps_is_kept(calls: list[Segme
     assert sorted((about(one), is_repeat) for one, is_repeat in verdicts) == sorted(expected)
 
 
+@pytest.mark.slow
 @many
 @given(repeated_calls(span=40))
 def test_the_shuffle_does_not_decide_which_call_is_kept(calls: list[SegmentCall]) -> None:

@@ -417,6 +417,7 @@ known_identities = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=MANY)
 @given(split_histories(), WAREHOUSES, known_identities, RULES, streams)
 def test_persons_of_a_warehouse_that_an_earlier_job_has_published_go_on(
@@ -477,6 +478,7 @@ def two_jobs(draw: st.DrawFn) -> tuple[list[SegmentCall], list[SegmentCall]]:
     return old, history[cut:]
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * MANY)
 @given(two_jobs(), WAREHOUSES, streams, st.booleans())
 def test_a_job_goes_on_where_another_one_stopped(

@@ -87,6 +87,7 @@ def test_no_delay_and_no_repeat_between_the_steps_changes_a_person_in_many_histo
     check_persons(split, how)
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(split_histories(), WAREHOUSES, scattered)
 def test_nor_the_person_of_a_warehouse(

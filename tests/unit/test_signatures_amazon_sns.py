@@ -258,6 +258,7 @@ def test_a_signed_field_cannot_be_changed_added_or_left_out(message: dict[str, A
             assert is_forged({field: message[field] for field in message if field != name}, topic=None), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", [WITH_SUBJECT, SUBSCRIBE], ids=lambda message: message["Type"])
 def test_one_bit_is_enough_to_be_forged(message: dict[str, Any]) -> None:
     signed = {name: value for name, value in message.items() if name != "UnsubscribeURL"}
