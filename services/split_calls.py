@@ -6,7 +6,7 @@ https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 from uuid import uuid4
@@ -109,22 +109,27 @@ def split_batch(body: bytes, received_at: str, admit: Admit) -> list[bytes]:
         raise RefusedError(413, "too_large", "What the batch says of all its calls is too large to be put into each")
     admit(len(batch.batch), len(body) + repeated)
     received = msgspec.Raw(_encode(received_at))
-    calls = [_split(item, shared, batch.sentAt, received) for item in batch.batch]
-    refuse_erasures(calls)
-    return calls
+    return [_split(item, shared, batch.sentAt, received) for item in batch.batch]
 
 
-def refuse_erasures(calls: Iterable[bytes], but: CallType | None = None) -> None:
-    """Raise `RefusedError` if one of the calls asks for an erasure, `but` of this type."""
-    for call in calls:
-        try:
-            call_type = _decode_text(_decode_typed(call).type)
-        except _UNREADABLE:  # nor can the pipeline read it
-            continue
-        if call_type in _ERASING and call_type != but:
-            raise RefusedError(
-                403, "erasure_not_taken", "An erasure is asked for by a delete call in a signed webhook of Segment's"
-            )
+def refuse_erasure(call: bytes, but: CallType | None = None) -> None:
+    """Raise `RefusedError` if the call asks for an erasure, `but` of this type."""
+    try:
+        call_type = _decode_typed(call).type
+    except _UNREADABLE:  # nor can the pipeline read it
+        return
+    _refuse_erasing(call_type, but)
+
+
+def _refuse_erasing(call_type: msgspec.Raw | None, but: CallType | None = None) -> None:
+    try:
+        erasing = None if call_type is None else _decode_text(call_type)
+    except _UNREADABLE:  # no text
+        return
+    if erasing in _ERASING and erasing != but:
+        raise RefusedError(
+            403, "erasure_not_taken", "An erasure is asked for by a delete call in a signed webhook of Segment's"
+        )
 
 
 def split_webhook(body: bytes) -> list[bytes]:
@@ -165,7 +170,9 @@ def _split(item: msgspec.Raw, shared: dict[str, _Object], sent_at: msgspec.Raw, 
     try:
         call = _decode_object(item)
     except _UNREADABLE:
+        refuse_erasure(item)  # a more lenient decoder may read it
         return bytes(item)
+    _refuse_erasing(call.get("type"))
     for name, given in shared.items():
         call[name] = _merge(given, call.get(name, _NULL))
     return _complete(call, sent_at, received_at)

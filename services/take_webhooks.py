@@ -23,7 +23,7 @@ from services.signatures.remember_signatures import SeenSignatures, Sight
 from services.signatures.segment import Coverage, check_segment_signature
 from services.signatures.sendgrid import SIGNATURE_HEADER, TIMESTAMP_HEADER, check_sendgrid_signature
 from services.signatures.verdicts import BadVerificationKeyError, ForgedError
-from services.split_calls import refuse_erasures, split_webhook
+from services.split_calls import refuse_erasure, split_webhook
 from services.tell_refusals import Naming
 
 SENDERS = {
@@ -144,7 +144,8 @@ class TakeWebhooks:
             if sight is Sight.REPEATED:
                 return say_taken()
         if connection.kind is ConnectionKind.SEGMENT:
-            refuse_erasures(calls, CallType.DELETE if proof is not None and proof.is_whole else None)
+            for call in calls:
+                refuse_erasure(call, CallType.DELETE if proof is not None and proof.is_whole else None)
             self.door.admit_calls(connection, len(calls))
             await self.calls.publish(calls, self.door.attributes(connection, self.door.tell_time()))
         else:

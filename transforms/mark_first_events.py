@@ -67,13 +67,6 @@ class _MarkInFilesFn(beam.DoFn):
 _MEMORY: LogCache[PersonHistories] = LogCache(capacity=4096)
 
 
-def _find_time(block: PersonBlock, timestamp: Timestamp) -> Timestamp:
-    """When it happened: of a history that moves along not when that was told, for what files tell has no time."""
-    if block.lines or not block.histories:
-        return timestamp
-    return Timestamp(micros=max(history.touched_at for history in block.histories))
-
-
 class _MarkInStreamFn(beam.DoFn):
     """Remembers `PersonHistories` a shard.
 
@@ -92,15 +85,16 @@ class _MarkInStreamFn(beam.DoFn):
     def process(
         self,
         element: tuple[int, PersonBlock],
-        timestamp: Any = beam.DoFn.TimestampParam,
         log: Any = beam.DoFn.StateParam(HISTORIES),
         token: Any = beam.DoFn.StateParam(TOKEN),
         forget: Any = beam.DoFn.TimerParam(FORGET),
     ) -> Iterator[EmailCallBlock]:
         histories = _MEMORY.take(token, log, self._rebuild)
-        if self._ttl is not None and not histories.facts_remembered:
-            forget.set(_find_time(element[1], timestamp) + self._ttl)
+        is_set = bool(histories.facts_remembered)
         calls = histories.advance(element[1])
+        # By the facts and not by the element: what files tell has Beam's earliest time.
+        if self._ttl is not None and histories.facts_remembered and not is_set:
+            forget.set(Timestamp(micros=histories.oldest_fact) + self._ttl)
         record = histories.take_record()
         if record:
             log.add(record)

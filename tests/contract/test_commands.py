@@ -28,6 +28,7 @@ def repository(tmp_path: Path) -> Path:
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     scripts = repository / "scripts"
     scripts.mkdir()
+    shutil.copy(SCRIPTS / "run_module", scripts)
     for command in COMMANDS:
         shutil.copy(SCRIPTS / command, scripts)
         (scripts / f"{command}.py").write_text(_TELL)
