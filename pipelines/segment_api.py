@@ -80,7 +80,7 @@ _HIDDEN = "…"
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/bfnrt]))")
 _MAX_ESCAPED = 3
 _MAX_BACKSLASHES = 2**_MAX_ESCAPED - 1
-_SPACE = rf"(?:\s|\\{{1,{_MAX_BACKSLASHES}}}(?:[bfnrt]|u00[0-9a-fA-F]{{2}}))+"
+_BACKSLASHES_OR_OTHER = re.compile(r"(\\+)|([^\\])", re.DOTALL)
 _BEGINNING = r"(?:(?<!\w)|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4}))"
 _LOGGER = logging.getLogger(__name__)
 
@@ -334,15 +334,31 @@ def _unescape(escape: re.Match[str]) -> str:
 
 def _as_written(value: str) -> str:
     """A pattern of the value, with escapes or without."""
-    return "".join(_SPACE if character.isspace() else _character_as_written(character) for character in value)
+    pattern = ""
+    least = 1  # backslashes before what must be escaped
+    for backslashes, other in _BACKSLASHES_OR_OTHER.findall(value):
+        if backslashes:
+            # All at once, those of the next character with them: between one and the other there are too many ways.
+            most = len(backslashes) * (_MAX_BACKSLASHES + 1)
+            pattern += rf"(?:\\|(?i:u005c)){{{len(backslashes)},{most}}}+"
+            least = 0
+        else:
+            pattern += _character_as_written(other, rf"\\{{{least},{_MAX_BACKSLASHES}}}")
+            least = 1
+    return pattern
 
 
-def _character_as_written(character: str) -> str:
+def _character_as_written(character: str, escaped: str) -> str:
+    """`escaped`: a pattern of the backslashes of an escape."""
+    if character.isspace():
+        return rf"(?:\s|{escaped}(?:[bfnrt]|u00[0-9a-fA-F]{{2}}))+"
     if character.isascii() and character.isalnum():
         return character  # nobody escapes these
     units = character.encode("utf-16-be").hex()
-    escapes = "".join(rf"\\{{1,{_MAX_BACKSLASHES}}}u{units[start : start + 4]}" for start in range(0, len(units), 4))
-    return rf"(?:\\{{0,{_MAX_BACKSLASHES}}}{re.escape(character)}|(?i:{escapes}))"
+    # The second half of what lies beyond 16 bits has its own backslashes in any case.
+    first, *rest = (f"u{units[start : start + 4]}" for start in range(0, len(units), 4))
+    escapes = first + "".join(rf"\\{{1,{_MAX_BACKSLASHES}}}{unit}" for unit in rest)
+    return rf"(?:\\{{0,{_MAX_BACKSLASHES}}}{re.escape(character)}|{escaped}(?i:{escapes}))"
 
 
 def _find_values(value: object) -> Iterator[str]:

@@ -85,7 +85,18 @@ def start_program(
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):  # not to their end: what the program has started may hold them
+            assert pipe is not None
+            pipe.close()
+
+
+def last_words(process: subprocess.Popen[str]) -> str:
+    """What a program that has ended said last."""
+    try:
+        return process.communicate(timeout=10)[1][-3000:]
+    except subprocess.TimeoutExpired:
+        return "what it has started goes on"
 
 
 def wait_until(
@@ -93,7 +104,7 @@ def wait_until(
 ) -> None:
     give_up = time.monotonic() + patience_seconds
     while not reached():
-        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert process.poll() is None, last_words(process)
         assert time.monotonic() < give_up, "it takes too long"
         time.sleep(0.2)
 

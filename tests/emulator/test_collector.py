@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from scripts.free_ports import find_free_ports
 from services.connection_store import ConnectionStore
 from services.manage_connections import create_connection
 from tests.emulator.conftest import PROJECT
-from tests.emulator.programs import PATIENCE_SECONDS, start_program
+from tests.emulator.programs import PATIENCE_SECONDS, last_words, start_program
 from tests.factories import sent
 
 pytestmark = pytest.mark.slow
@@ -139,7 +139,7 @@ def start_collector(dataset: str, folder: Path, key: str = "", *flags: str) -> I
             with suppress(httpx.TransportError):
                 if httpx.get(f"{url}/ready").is_success:
                     break
-            assert program.poll() is None, program.communicate()[1]
+            assert program.poll() is None, last_words(program)
             assert time.monotonic() < give_up
             time.sleep(0.05)
         yield Collector(program, url, key)
@@ -203,7 +203,12 @@ def test_while_pubsub_is_down_nothing_is_lost_and_nobody_waits_long(
             answered[name] = collector.send(name).status_code, time.monotonic() - started
             number += 1
 
-    with start_collector(dataset, tmp_path, key) as collector, ThreadPoolExecutor(SENDERS) as senders:
+    with (
+        start_collector(dataset, tmp_path, key) as collector,
+        ThreadPoolExecutor(SENDERS) as senders,
+        ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(is_over.set)
         with ledger.up():
             collector.wait_for(200)
             senders.map(keep_sending, range(SENDERS))

@@ -5,7 +5,8 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,20 @@ from google.cloud import bigquery
 
 from scripts import run_demo, simulate_calls
 from scripts.create_tables import create_tables
-from tests.emulator.programs import start_program
+from tests.emulator.programs import last_words, start_program
 
 pytestmark = pytest.mark.slow
 
 
-def start_demo() -> AbstractContextManager[subprocess.Popen[str]]:
-    return start_program("--check", "--embedded", "--calls", "30", module="scripts.run_demo")
+@contextmanager
+def start_demo() -> Iterator[subprocess.Popen[str]]:
+    with start_program("--check", "--embedded", "--calls", "30", module="scripts.run_demo") as demo:
+        try:
+            yield demo
+        finally:
+            demo.terminate()  # it stops what it has started
+            with suppress(subprocess.TimeoutExpired):
+                demo.wait(timeout=30)
 
 
 def read_until(demo: subprocess.Popen[str], words: str) -> None:
@@ -27,7 +35,7 @@ def read_until(demo: subprocess.Popen[str], words: str) -> None:
     for line in demo.stdout:
         if words in line:
             return
-    raise AssertionError(demo.communicate()[1][-3000:])
+    raise AssertionError(last_words(demo))
 
 
 def find_child(demo: subprocess.Popen[str], module: str) -> int:

@@ -71,7 +71,7 @@ def site(running_bigquery: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         try:
             assert process.stdout is not None
             said = process.stdout.readline()  # once it listens
-            assert said, process.communicate()[1]
+            assert said, process.communicate(timeout=10)[1]
             yield Site(said.split()[-1], store, FolderStore(folder))
         finally:
             process.kill()

@@ -23,12 +23,21 @@ class Connection:
         time.sleep(0.002)
         return self.rows
 
+    def register(self, name: str) -> None:
+        before = self.rows
+        time.sleep(0.002)
+        assert self.rows is before, "another thread has the connection"
+
 
 class Engine:
     """As bqemulator's."""
 
     def __init__(self) -> None:
-        self.connection = Connection()
+        self._connection = Connection()
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
 
     def execute(self, sql: str, parameters: list[Any] | None = None) -> Any:
         return self.connection.execute(sql)
@@ -41,11 +50,11 @@ class Engine:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A fake engine with what the real one's class is changed to."""
-    monkeypatch.setattr(DuckDBEngine, "execute", Engine.execute)
-    monkeypatch.setattr(DuckDBEngine, "fetch_arrow", Engine.fetch_arrow)
+    names = "execute", "fetch_arrow", "connection"
+    for name in names:
+        monkeypatch.setattr(DuckDBEngine, name, vars(Engine)[name])
     ask_duckdb_alone()
-    changed = type("Changed", (Engine,), {"execute": DuckDBEngine.execute, "fetch_arrow": DuckDBEngine.fetch_arrow})
-    return changed()
+    return type("Changed", (Engine,), {name: vars(DuckDBEngine)[name] for name in names})()
 
 
 def test_each_thread_reads_the_rows_of_its_own_statement(engine: Any) -> None:
@@ -65,6 +74,24 @@ def test_each_thread_reads_the_rows_of_its_own_statement(engine: Any) -> None:
         thread.join()
 
     assert wrong == []
+
+
+def test_a_table_is_lent_while_nobody_asks(engine: Any) -> None:
+    """At once, DuckDB's register and another thread's statement would wait for each other for ever."""
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            engine.execute("a statement")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for number in range(20):
+            engine.connection.register(f"table {number}")
+    finally:
+        is_over.set()
+        asking.join()
 
 
 def test_rows_that_were_read_stay_what_they_were(engine: Any) -> None:

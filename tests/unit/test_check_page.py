@@ -27,6 +27,7 @@ def serve(app: ASGIApp) -> Iterator[str]:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         while not server.started:
+            assert thread.is_alive()
             time.sleep(0.01)
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -59,6 +59,7 @@ def running() -> Iterator[Running]:
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     while not server.started:
+        assert thread.is_alive()
         time.sleep(0.01)
     yield Running(listening.getsockname()[1], key, world)
     server.should_exit = True
@@ -294,7 +295,9 @@ def wait_for_room(running: Running) -> None:
 def test_who_leaves_in_the_middle_gives_the_room_back(running: Running) -> None:
     with running.connect() as connected:
         connected.sendall(running.post(b"{" * 70_000, b"Content-Length: 80000\r\n"))
+        give_up = time.monotonic() + 2
         while not running.world.pending.held:
+            assert time.monotonic() < give_up
             time.sleep(0.01)
 
     wait_for_room(running)

@@ -667,6 +667,10 @@ def test_segments_words_are_kept_without_the_values_of_the_call() -> None:
         ("one\ntwo", b"one\ntwo"),
         ("C:\\new", rb"C:\\new"),
         ("C:\\new", rb"C:\new"),
+        ("C:\\new", rb"C:\u005Cnew"),
+        ("\\\\host\\\u00fc", rb"\\\\\\\\host\\\\\\\u00fc"),
+        ("host\\ two", rb"host\\\n\ntwo"),
+        ("host\\\U0001f600", rb"host\\\ud83d\ude00"),
         ("name", rb"C:\name"),
         ("Jane", rb"line\nJane"),
         ("ann@x.io", rb"ann\u0040x.io"),
@@ -700,6 +704,18 @@ def test_hiding_values_takes_no_time(answer: bytes) -> None:
 
     assert "Jane" not in words
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("value", ["\\" * 40 + "y", "\\ \\ \\ y", '\\"\\"\\"\\y'])
+def test_hiding_backslashes_takes_no_time(value: str) -> None:
+    written = json.dumps(json.dumps(value)).encode()
+    answer = written + b" and " + (b"\\" * 60 + b"x ") * 500 + b'\\ "' * 500
+
+    started = time.process_time()
+    words = quote_answer(answer, [call(1, name=value)])
+
+    assert words.startswith('"\\"\u2026\\"" and')
+    assert time.process_time() - started < 1
 
 
 def test_a_longer_value_is_hidden_before_one_that_is_a_part_of_it() -> None:
