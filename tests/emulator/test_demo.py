@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_an_interrupted_demo_says_so_in_one_line() -> None:
 
     assert demo.returncode == 130
     assert said.splitlines()[-1] == "demo: interrupted; all that it started is stopped"
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("after_s", [0.4, 0.8, 1.6])  # before, a busy machine may not have come to our first line
+def test_ctrl_c_while_it_starts_shows_no_traceback(after_s: float) -> None:
+    with start_demo() as demo:
+        time.sleep(after_s)
+        demo.send_signal(signal.SIGINT)
+        _, said = demo.communicate(timeout=60)
+
+    assert demo.returncode == 130
     assert "Traceback" not in said
 
 
