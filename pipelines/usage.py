@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from pipelines.import_beam import import_beam
 from schemas.pubsub_names import check_pubsub_name
 
 DAY_SECONDS = 24 * 3600
@@ -96,7 +97,7 @@ def add_max_rejected_percent(rules: Any, default: float, what: str) -> None:
 
 
 def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None:
-    """Show the help, or refuse a flag, by `parse`: called before Beam is imported, which takes two seconds.
+    """Show the help, or refuse a flag, by `parse`; then import Beam, which takes a second.
 
     The garbage collector is off from here on, until `make_options` finds that the run is not local: what is imported
     stays, and looking through it over and over for what does not takes a fifth of the import. Until `run_reported` a
@@ -109,6 +110,7 @@ def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None
     except UsageError as error:
         fail(program, error)
     gc.disable()
+    import_beam(sys.argv[1:])
 
 
 def leave(*_: Any) -> NoReturn:
