@@ -19,17 +19,23 @@ def bigquery_client(project: str) -> "Client":
     """Return a BigQuery client that bills `project`: the emulator's if BIGQUERY_EMULATOR_HOST names one, else Google's.
 
     The emulator is met without credentials, Google with application default credentials: raises
-    google.auth.exceptions.DefaultCredentialsError if there are none. Nothing is sent yet.
+    google.auth.exceptions.DefaultCredentialsError if there are none. Nothing is sent yet. No request waits for ever.
     """
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.bigquery import Client
 
-    if not is_bigquery_emulated():
-        return Client(project=project)
-    emulator = os.environ[BIGQUERY_EMULATOR_HOST]
-    # Google's client takes the variable as a URL; people write it without the scheme, as for the other emulators.
-    url = emulator if "://" in emulator else f"http://{emulator}"
-    return Client(project=project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+    from pipelines.bound_requests import BoundAdapter
+
+    if is_bigquery_emulated():
+        emulator = os.environ[BIGQUERY_EMULATOR_HOST]
+        # Google's client takes the variable as a URL; people write it without the scheme, as for the other emulators.
+        url = emulator if "://" in emulator else f"http://{emulator}"
+        client = Client(project=project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+    else:
+        client = Client(project=project)
+    for scheme in ("http://", "https://"):
+        client._http.mount(scheme, BoundAdapter())
+    return client
 
 
 def find_columns(client: "Client", table: str, **call: Any) -> list[str]:
