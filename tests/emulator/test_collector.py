@@ -232,10 +232,10 @@ def test_while_pubsub_is_down_nothing_is_lost_and_nobody_waits_long(
 
 
 def test_sigterm_lets_what_is_under_way_be_answered(ledger: Ledger, dataset: str, key: str, tmp_path: Path) -> None:
-    ledger.delay_seconds = 3
+    ledger.delay_seconds = 1.5
     with ledger.up(), start_collector(dataset, tmp_path, key) as collector, ThreadPoolExecutor(20) as senders:
         answers = [senders.submit(collector.send, f"m{number}") for number in range(20)]
-        time.sleep(2)  # so long may a busy machine take to connect all of them
+        time.sleep(1.2)  # a busy machine takes a while to connect all of them
         said = collector.stop()
 
         assert [answer.result().status_code for answer in answers] == [200] * 20
