@@ -10,6 +10,11 @@ BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST"
 """The environment variable that sends Google's clients, ours and Beam's, to an emulator, e.g. http://127.0.0.1:9050."""
 
 
+MOST_SECONDS = 300.0
+"""How long a request waits for the next bytes of its answer if nobody says: Google's client would wait for ever for a
+connection that is gone. The answer to a query may take 200 s."""
+
+
 def is_bigquery_emulated() -> bool:
     """Whether BIGQUERY_EMULATOR_HOST sends this process to an emulator."""
     return bool(os.environ.get(BIGQUERY_EMULATOR_HOST))
@@ -24,8 +29,6 @@ def bigquery_client(project: str) -> "Client":
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.bigquery import Client
 
-    from pipelines.bound_requests import BoundAdapter
-
     if is_bigquery_emulated():
         emulator = os.environ[BIGQUERY_EMULATOR_HOST]
         # Google's client takes the variable as a URL; people write it without the scheme, as for the other emulators.
@@ -33,9 +36,20 @@ def bigquery_client(project: str) -> "Client":
         client = Client(project=project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
     else:
         client = Client(project=project)
-    for scheme in ("http://", "https://"):
-        client._http.mount(scheme, BoundAdapter())
+    _bound_requests(client._http)
     return client
+
+
+def _bound_requests(session: Any) -> None:
+    """Give each request of the session that has no timeout one. Its adapters stay: one may show a certificate."""
+    send = session.send
+
+    def send_in_time(request: Any, **kwargs: Any) -> Any:
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = MOST_SECONDS
+        return send(request, **kwargs)
+
+    session.send = send_in_time
 
 
 def find_columns(client: "Client", table: str, **call: Any) -> list[str]:

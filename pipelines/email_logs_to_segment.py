@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipelines.email_settings import COUNTS_WINDOW_SECONDS, PROGRAM, EmailSettings, build_parser, parse_email_settings
+from pipelines.import_beam import import_beam
 from pipelines.usage import UsageError, answer_early, fail, warn
 
 if __name__ == "__main__":
     answer_early(PROGRAM, parse_email_settings)
+    import_beam(sys.argv[1:])
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection

@@ -13,13 +13,13 @@ _CLOUDS = ("--runner", "--output_dataset")
 
 
 def import_beam(argv: Sequence[str]) -> None:
-    """Import Beam, for a run with these flags. Whatever is imported later finds the clients as always."""
-    if is_of_files(argv):
+    """Import Beam, without the clients if these flags need none. Whatever asks for one later finds it as always."""
+    if needs_no_client(argv):
         with _without(CLIENTS):
             import apache_beam  # noqa: F401
 
 
-def is_of_files(argv: Sequence[str]) -> bool:
+def needs_no_client(argv: Sequence[str]) -> bool:
     """Whether the flags of a run name no other runner, no BigQuery and no Cloud Storage."""
     return not any(word.startswith(_CLOUDS) or "gs://" in word for word in argv)
 

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import signal
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from rich.table import Table
 from pipelines.bytes_read import BYTES_READ
 from pipelines.read import UnreadableFileError
 from pipelines.segment_api import SegmentUnreachableError
-from pipelines.usage import INTERRUPTED, leave
+from pipelines.usage import INTERRUPTED, interrupt_again
 from pipelines.write_key import NoWriteKeyError
 from transforms.rejection_limit import MostlyRejectedError
 
@@ -87,8 +86,7 @@ class Reported(NamedTuple):
 
 def run_reported(pipeline: Any, about: Reported, local: bool, complete: Callable[[], None]) -> int:
     """Run a pipeline to its end with a report of it; `complete` is called when all is written. The exit code."""
-    if signal.getsignal(signal.SIGINT) is leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt_again()
     try:
         with Report(about, local) as report:
             result = pipeline.run()

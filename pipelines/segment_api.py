@@ -80,7 +80,10 @@ _HIDDEN = "…"
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/bfnrt]))")
 _MAX_ESCAPED = 3
 _MAX_BACKSLASHES = 2**_MAX_ESCAPED - 1
-_BACKSLASHES_OR_OTHER = re.compile(r"(\\+)|([^\\])", re.DOTALL)
+_BACKSLASHES_AND_NEXT = re.compile(r"(\\*)([^\\]?)", re.DOTALL)
+# Only what is one: another character's escape that could be a space as well gives long words too many readings.
+_SPACES = "|".join(f"{code:04x}" for code in range(0x3001) if chr(code).isspace())
+_SPACE = rf"(?:[bfnrt]|u(?i:{_SPACES}))"
 _BEGINNING = r"(?:(?<!\w)|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4}))"
 _LOGGER = logging.getLogger(__name__)
 
@@ -335,23 +338,19 @@ def _unescape(escape: re.Match[str]) -> str:
 def _as_written(value: str) -> str:
     """A pattern of the value, with escapes or without."""
     pattern = ""
-    least = 1  # backslashes before what must be escaped
-    for backslashes, other in _BACKSLASHES_OR_OTHER.findall(value):
-        if backslashes:
-            # All at once, those of the next character with them: between one and the other there are too many ways.
-            most = len(backslashes) * (_MAX_BACKSLASHES + 1)
-            pattern += rf"(?:\\|(?i:u005c)){{{len(backslashes)},{most}}}+"
-            least = 0
-        else:
-            pattern += _character_as_written(other, rf"\\{{{least},{_MAX_BACKSLASHES}}}")
-            least = 1
+    for backslashes, character in _BACKSLASHES_AND_NEXT.findall(value):
+        count = len(backslashes)
+        if count:  # all at once, those of the next character with them: one by one there are too many ways
+            pattern += rf"(?:\\|(?i:u005c)){{{count},{count * (_MAX_BACKSLASHES + 1)}}}+"
+        if character:
+            pattern += _character_as_written(character, rf"\\{{{0 if count else 1},{_MAX_BACKSLASHES}}}")
     return pattern
 
 
 def _character_as_written(character: str, escaped: str) -> str:
     """`escaped`: a pattern of the backslashes of an escape."""
     if character.isspace():
-        return rf"(?:\s|{escaped}(?:[bfnrt]|u00[0-9a-fA-F]{{2}}))+"
+        return rf"(?:\s|{escaped}{_SPACE})(?:\s|\\{{1,{_MAX_BACKSLASHES}}}{_SPACE})*+"
     if character.isascii() and character.isalnum():
         return character  # nobody escapes these
     units = character.encode("utf-16-be").hex()

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pipelines.import_beam import import_beam
 from pipelines.settings import IDENTITY_SHARDS, PROGRAM, Settings, build_parser, fit_to_one_process, parse_settings
 from pipelines.usage import UsageError, answer_early, fail
 
 if __name__ == "__main__":
     answer_early(PROGRAM, parse_settings)
+    import_beam(sys.argv[1:])
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from pipelines.import_beam import import_beam
 from schemas.pubsub_names import check_pubsub_name
 
 DAY_SECONDS = 24 * 3600
@@ -97,20 +96,30 @@ def add_max_rejected_percent(rules: Any, default: float, what: str) -> None:
 
 
 def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None:
-    """Show the help, or refuse a flag, by `parse`; then import Beam, which takes a second.
+    """Show the help, or refuse a flag, by `parse`: called before Beam is imported, which takes a second.
 
     The garbage collector is off from here on, until `make_options` finds that the run is not local: what is imported
     stays, and looking through it over and over for what does not takes a fifth of the import. Until `run_reported` a
     Ctrl-C shows no stack of what is imported.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
-        signal.signal(signal.SIGINT, leave)
+    leave_at_once()
     try:
         parse(sys.argv[1:])
     except UsageError as error:
         fail(program, error)
     gc.disable()
-    import_beam(sys.argv[1:])
+
+
+def leave_at_once() -> None:
+    """Let a Ctrl-C show no stack of what is imported, until somebody has more to do at one."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
+        signal.signal(signal.SIGINT, leave)
+
+
+def interrupt_again() -> None:
+    """Let a Ctrl-C raise KeyboardInterrupt, if it was to `leave_at_once`."""
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def leave(*_: Any) -> NoReturn:

@@ -15,11 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipelines.usage import INTERRUPTED, leave
+from pipelines.usage import INTERRUPTED, interrupt_again, leave_at_once
 
-# A Ctrl-C during the second that the imports take shows no stack of theirs. A background job ignores it.
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, leave)
+if __name__ == "__main__":
+    leave_at_once()
 
 from google.api_core.exceptions import GoogleAPIError
 from google.cloud import bigquery, pubsub_v1
@@ -64,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not simulated.user_ids:
         parser.error("argument --calls: nobody signs up in so few calls, and the mailing's story needs one who does")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
-    if signal.getsignal(signal.SIGINT) is leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt_again()
     try:
         return _run(options, simulated, now)
     except KeyboardInterrupt:

@@ -2,15 +2,17 @@ import socket
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import RetryError
+from google.cloud.bigquery import DEFAULT_RETRY
 from requests.exceptions import ReadTimeout
 
-from pipelines import bound_requests
+from pipelines import clients
 from pipelines.clients import BIGQUERY_EMULATOR_HOST, bigquery_client
 
 
 @pytest.mark.parametrize(("said", "most"), [(None, 0.2), (0.2, 60.0)])
 def test_no_request_waits_for_ever(monkeypatch: pytest.MonkeyPatch, said: float | None, most: float) -> None:
-    monkeypatch.setattr(bound_requests, "MOST_SECONDS", most)
+    monkeypatch.setattr(clients, "MOST_SECONDS", most)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv(BIGQUERY_EMULATOR_HOST, f"127.0.0.1:{silent.getsockname()[1]}")
         client = bigquery_client("p1")
@@ -18,4 +20,19 @@ def test_no_request_waits_for_ever(monkeypatch: pytest.MonkeyPatch, said: float 
 
         with pytest.raises(ReadTimeout):
             client.get_table("p1.d.t", **call)
+        client.close()
+
+
+def test_a_request_that_is_not_answered_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "MOST_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        monkeypatch.setenv(BIGQUERY_EMULATOR_HOST, f"127.0.0.1:{silent.getsockname()[1]}")
+        client = bigquery_client("p1")
+        calls: dict[str, Any] = {"retry": DEFAULT_RETRY.with_delay(initial=0.1).with_timeout(2), "job_retry": None}
+
+        with pytest.raises(RetryError):
+            client.query_and_wait("SELECT 1", **calls)
+        for _ in range(2):
+            silent.accept()[0].close()
         client.close()

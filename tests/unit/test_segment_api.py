@@ -718,6 +718,18 @@ def test_hiding_backslashes_takes_no_time(value: str) -> None:
     assert time.process_time() - started < 1
 
 
+@pytest.mark.parametrize("character", ["&", "\\", "\u00fc"])
+def test_an_escape_is_a_space_or_a_character_and_never_both(character: str) -> None:
+    value = f"{character} " * 12 + "y"
+    answer = value.encode() + b" and " + rf"\u{ord(character):04x}".encode() * 60 + b"x"
+
+    started = time.process_time()
+    words = quote_answer(answer, [call(1, name=value)])
+
+    assert words.startswith("\u2026 and \\u")
+    assert time.process_time() - started < 1
+
+
 def test_a_longer_value_is_hidden_before_one_that_is_a_part_of_it() -> None:
     assert quote_answer(b"Jane Doe and Jane", [call(1, first="Jane", full="Jane Doe")]) == "… and …"
 
