@@ -39,9 +39,11 @@ def read_until(demo: subprocess.Popen[str], words: str) -> None:
 
 
 def find_child(demo: subprocess.Popen[str], module: str) -> int:
-    processes = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-    (child,) = re.findall(rf"^ *(\d+) +{demo.pid} .*-m {re.escape(module)} ", processes.stdout, re.MULTILINE)
-    return int(child)
+    ps = ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="]  # -ww: whole commands, however narrow COLUMNS says we are
+    processes = subprocess.run(ps, capture_output=True, text=True, check=True).stdout
+    found = re.findall(rf"^ *(\d+) +{demo.pid} .*-m {re.escape(module)} ", processes, re.MULTILINE)
+    assert len(found) == 1, processes
+    return int(found[0])
 
 
 def test_an_interrupted_demo_says_so_in_one_line() -> None:
