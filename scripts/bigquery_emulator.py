@@ -31,9 +31,11 @@ def start_bigquery() -> Iterator[str]:
     with tempfile.TemporaryFile() as log:
         # A process group of its own: Ctrl-C does not reach it before us, who may still want to ask it something. Its
         # stdin is a pipe that nobody writes to: where we are killed and cannot clean up, the pipe ends and so does it.
+        # DuckDB keeps its extensions in HOME, which not everybody has who runs this, and which is not ours to fill.
         process = subprocess.Popen(
             [sys.executable, "-m", "scripts.bigquery_emulator", str(rest_port), str(grpc_port)],
             cwd=Path(__file__).resolve().parent.parent,
+            env=os.environ | {"HOME": sys.prefix},
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -90,7 +92,8 @@ def _serve(rest_port: str, grpc_port: str) -> None:
 
 
 def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin, which is locked meanwhile: Python could not end, nor say what has failed
+        pass
     os._exit(0)
 
 

@@ -1,18 +1,42 @@
 """Our changes to bqemulator."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from google.api_core.exceptions import BadRequest, GoogleAPIError, NotFound
 from google.cloud import bigquery
 
 from pipelines.clients import bigquery_client
+from scripts import bigquery_emulator
+from scripts.bigquery_emulator import start_bigquery
 from scripts.create_tables import create_tables
 from tests.emulator.conftest import PROJECT
 
 pytestmark = pytest.mark.slow
 
 ROUNDS = 150
+
+
+def test_it_needs_no_home_folder_and_fills_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with start_bigquery():
+        pass
+    assert not list(tmp_path.iterdir())
+
+    monkeypatch.delenv("HOME")
+    with start_bigquery():
+        pass
+
+
+def test_a_start_that_fails_says_why_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bigquery_emulator, "find_free_ports", lambda _: ["-1", "-1"])
+
+    with pytest.raises(RuntimeError) as failure, start_bigquery():
+        pass
+
+    assert "greater than or equal" in str(failure.value)
+    assert "Fatal Python error" not in str(failure.value)
 
 
 def test_who_lists_rows_and_who_queries_get_their_own(client: bigquery.Client, dataset: str) -> None:
