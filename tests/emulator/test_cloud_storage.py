@@ -1,0 +1,126 @@
+"""Both pipelines with files in a bucket, in and out."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import google.cloud.storage as storage
+import pyarrow.parquet as pq
+import pytest
+from gcp_storage_emulator.server import create_server
+
+from scripts.free_ports import find_free_ports
+from scripts.start_pubsub import RunningPubsub
+from tests.emulator.programs import Topic, line, start_program, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A bucket of an emulator, which the environment names as long as the test runs."""
+    (port,) = find_free_ports(1)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
+    with create_server("127.0.0.1", port, in_memory=True, default_bucket="ours"):
+        client = storage.Client.create_anonymous_client()
+        yield client.bucket("ours")
+        client.close()
+
+
+def run(*flags: str, pipeline: str = "segment_to_bigquery", exit_code: int = 0) -> str:
+    with start_program(*flags, pipeline=pipeline) as program:
+        _, said = program.communicate(timeout=120)
+    assert program.returncode == exit_code, said
+    return said
+
+
+def download(bucket: Any, folder: Path) -> None:
+    """What is shown in the bucket, into the folder; what is hidden may be gone by then."""
+    for blob in bucket.list_blobs(prefix="out/"):
+        path = folder / blob.name
+        if path.name.startswith("."):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blob.download_to_filename(path)
+
+
+def count_rows(folder: Path, table: str) -> int:
+    return sum(pq.read_table(file).num_rows for file in folder.glob(f"out/{table}/part-*.parquet"))
+
+
+def read_lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    files = folder.glob(f"out/{name}/part-*.jsonl")
+    return [json.loads(each) for file in files for each in file.read_bytes().splitlines()]
+
+
+def test_calls_come_from_a_bucket_and_tables_go_there(bucket: Any, tmp_path: Path) -> None:
+    people = range(300)
+    calls = [line(f"i{n}", "identify", userId=f"u{n}", traits={"email": f"u{n}@example.com"}) for n in people]
+    calls += [line(f"t{n}", userId=f"u{n % 300}") for n in range(900)] + [b"{"]
+    bucket.blob("in/a.jsonl").upload_from_string(b"\n".join(calls[:600]))
+    bucket.blob("in/b.jsonl.gz").upload_from_string(gzip.compress(b"\n".join(calls[600:])))
+    bucket.blob("settings.toml").upload_from_string(b'[blocked]\nvalues = ["u7"]\n')
+    bucket.blob("crm.csv").upload_from_string(b"person_id,email\n77,u8@example.com\n")
+    flags = ["--input_files", "gs://ours/in/*", "--output_dir", "gs://ours/out"]
+    flags += ["--identity_settings", "gs://ours/settings.toml", "--max_rejected_percent", "100"]
+
+    run(*flags, "--person_source", "warehouse", "--warehouse_persons", "gs://ours/crm.csv")
+
+    download(bucket, tmp_path)
+    assert count_rows(tmp_path, "identifies") + count_rows(tmp_path, "activities") == 1200
+    assert count_rows(tmp_path, "dead_letters") == 1
+    identities = pq.read_table(tmp_path / "out" / "identities").to_pylist()
+    persons = {row["identifier"]: row["person_id"] for row in identities}
+    assert persons["u8@example.com"] == "77"
+    assert "u7" not in persons
+    assert "holds the files of an earlier run" in run(*flags, exit_code=2)
+
+
+def test_email_logs_come_from_a_bucket_and_calls_go_there(bucket: Any, tmp_path: Path) -> None:
+    log = [
+        {"event": "open", "email": f"u{n}@example.com", "timestamp": 1_790_000_000 + n, "sg_event_id": f"e{n}"}
+        for n in range(500)
+    ]
+    bucket.blob("in/log.jsonl").upload_from_string("\n".join(map(json.dumps, [*log, *log[:9], {}])))
+    flags = ["--input_files", "gs://ours/in/log.jsonl", "--output_dir", "gs://ours/out"]
+
+    run(*flags, pipeline="email_logs_to_segment")
+
+    download(bucket, tmp_path)
+    calls = read_lines(tmp_path, "segment_calls")
+    assert [call["event"] for call in calls].count("Email Unique Opens") == 500
+    assert len(calls) == 1000
+    assert [letter["reason"] for letter in read_lines(tmp_path, "dead_letters")] == ["unknown_provider"]
+
+
+def test_a_stream_writes_to_a_bucket(bucket: Any, pubsub: RunningPubsub, tmp_path: Path) -> None:
+    calls = Topic("calls")
+    calls.publish_all(line(f"t{n}", userId=f"u{n}") for n in range(100))
+    flags = ["--input_subscription", calls.subscription, "--output_dir", "gs://ours/out", "--window_seconds", "1"]
+
+    def are_shown() -> bool:
+        download(bucket, tmp_path)
+        return count_rows(tmp_path, "activities") == 100
+
+    with start_program(*flags) as program:
+        wait_until(program, are_shown)
+
+
+@pytest.mark.parametrize(
+    ("files", "folder", "says"),
+    [
+        ("gs://ours/nothing/*", "gs://ours/out", "--input_files: no file matches 'gs://ours/nothing/*'"),
+        ("gs://theirs/in/*", "gs://ours/out", "--input_files: cannot look for 'gs://theirs/in/*': 404 GET http"),
+        ("gs://ours/in/a", "gs://theirs/out", "--output_dir: cannot look into 'gs://theirs/out': 404 GET http"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(bucket: Any, files: str, folder: str, says: str) -> None:
+    bucket.blob("in/a").upload_from_string(b"")
+
+    (said,) = run("--input_files", files, "--output_dir", folder, exit_code=2).splitlines()
+
+    assert re.match(rf"segment_to_bigquery: {re.escape(says)}", said)
