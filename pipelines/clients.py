@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.first_line import first_line
+
 if TYPE_CHECKING:  # google.cloud takes a second to import; a local run without BigQuery needs none of it
     from google.cloud.bigquery import Client
 
@@ -81,7 +83,7 @@ def use_emulators(dataset: str | None) -> None:
 
 
 def go_without_credentials(argv: Sequence[str]) -> str | None:
-    """Let Beam meet Cloud Storage without credentials, if flags name it and there are none; why, unless it is emulated.
+    """Let Beam meet Cloud Storage without credentials, if flags name it and there are none; what to warn of then.
 
     What is public can be read so, and an emulator asks for none. Beam would come to the same, after it had looked for
     credentials five times, for half a minute, and had printed a traceback each time.
@@ -96,5 +98,6 @@ def go_without_credentials(argv: Sequence[str]) -> str | None:
         google.auth.default()
     except DefaultCredentialsError as error:
         google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), None)
-        return None if os.environ.get(STORAGE_EMULATOR_HOST) else str(error).splitlines()[0]
+        if not os.environ.get(STORAGE_EMULATOR_HOST):
+            return f"without Google credentials, so with public buckets only: {first_line(error)}"
     return None

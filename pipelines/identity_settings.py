@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from pipelines.check_pattern import find_fault
 from pipelines.find_toml_lines import TomlPath, find_lines
+from pipelines.first_line import first_line
 from schemas.identities import IdentifierType
 from schemas.identity_rules import DEFAULT_RULES, IdentityRules
 
@@ -44,7 +45,7 @@ def read_identity_settings(path: str | None) -> IdentityRules:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             data: bytes = file.read()
     except Exception as error:  # each file system has its own
-        raise IdentitySettingsError(f"{path} cannot be read: {str(error).splitlines()[0][:300]}") from None
+        raise IdentitySettingsError(f"{path} cannot be read: {first_line(error)}") from None
     return parse_identity_settings(data, path)
 
 

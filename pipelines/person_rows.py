@@ -14,6 +14,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.clients import bigquery_client, find_columns
+from pipelines.first_line import first_line
 from pipelines.read import UnreadableFileError
 from pipelines.settings import PERSON_FILES
 from schemas.tables import find_project
@@ -63,7 +64,7 @@ def read_rows(source: str) -> Iterator[PersonRow]:
             else:
                 yield from _read_json(_unpack(file, source))
     except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError, pa.ArrowException, _NoColumnError) as error:
-        raise UnreadableFileError(f"{source} cannot be read: {_first_line(error)}") from error
+        raise UnreadableFileError(f"{source} cannot be read: {first_line(error)}") from error
 
 
 def find_file_columns(path: str) -> list[str]:
@@ -146,7 +147,3 @@ def _read_table(table: str) -> Iterator[PersonRow]:
             yield PersonRow(**dict(zip(columns, row.values(), strict=True)))
     finally:
         client.close()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.clients import bigquery_client, find_columns
 from pipelines.email_settings import EmailSettings
+from pipelines.first_line import first_line
 from pipelines.person_rows import find_file_columns, missing_column
 from pipelines.read_known import VIEW, VIEW_COLUMNS
 from pipelines.settings import PERSON_FILES, Settings
@@ -82,7 +82,7 @@ def _check_files(flag: str, pattern: str) -> list[str]:
     try:
         matched = FileSystems.match([pattern])[0].metadata_list
     except Exception as error:
-        raise UsageError(f"{flag}: cannot look for {pattern!r}: {_first_line(error)}") from None
+        raise UsageError(f"{flag}: cannot look for {pattern!r}: {first_line(error)}") from None
     if not matched:
         raise UsageError(f"{flag}: no file matches {pattern!r}")
     for file in matched:
@@ -99,7 +99,7 @@ def _check_persons(source: str) -> None:
         try:
             columns = find_file_columns(first)
         except Exception as error:
-            raise UsageError(f"--warehouse_persons: {first!r} cannot be read: {_first_line(error)}") from None
+            raise UsageError(f"--warehouse_persons: {first!r} cannot be read: {first_line(error)}") from None
         source = first
     else:
         columns = [name.lower() for name in _ask_columns("--warehouse_persons", source)]
@@ -132,7 +132,7 @@ def _ask_bigquery(flag: str, project: str, say_missing: Callable[[Exception], st
     except exceptions.NotFound as error:
         raise UsageError(f"{flag}: {say_missing(error)}") from None
     except (exceptions.GoogleAPICallError, GoogleAuthError, RequestException, exceptions.RetryError) as error:
-        raise UsageError(f"{flag}: {_bigquery()} cannot be asked: {_first_line(error)}") from None
+        raise UsageError(f"{flag}: {_bigquery()} cannot be asked: {first_line(error)}") from None
 
 
 def _refuse_used(output_dir: str) -> None:
@@ -142,7 +142,7 @@ def _refuse_used(output_dir: str) -> None:
             has_parquet_files(FileSystems.join(output_dir, table)) for table in CALLS_TABLES
         )
     except Exception as error:
-        raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {_first_line(error)}") from None
+        raise UsageError(f"--output_dir: cannot look into {output_dir!r}: {first_line(error)}") from None
     if is_used:
         raise UsageError(
             f"--output_dir: {output_dir!r} holds the files of an earlier run; name another folder or remove them, "
@@ -195,7 +195,7 @@ def _ask_pubsub(what: str, make_client: Any, ask: Any) -> None:
     except exceptions.NotFound:
         raise UsageError(f"{what} does not exist at {where}") from None
     except (exceptions.GoogleAPICallError, GoogleAuthError, exceptions.RetryError) as error:
-        raise UsageError(f"{what}: {where} cannot be asked: {_first_line(error)}") from None
+        raise UsageError(f"{what}: {where} cannot be asked: {first_line(error)}") from None
 
 
 def _check_dataset(dataset: str, wanted: Mapping[str, Sequence[str]]) -> None:
@@ -203,7 +203,7 @@ def _check_dataset(dataset: str, wanted: Mapping[str, Sequence[str]]) -> None:
     create = f"run scripts/create_tables --dataset {dataset}"
 
     def say_missing(error: Exception) -> str:
-        return f"{dataset!r} lacks tables at {_bigquery()} ({_first_line(error)}): {create}"
+        return f"{dataset!r} lacks tables at {_bigquery()} ({first_line(error)}): {create}"
 
     with _ask_bigquery("--output_dataset", find_project(dataset), say_missing) as client:
         for name, columns in wanted.items():
@@ -216,10 +216,3 @@ def _check_dataset(dataset: str, wanted: Mapping[str, Sequence[str]]) -> None:
 def _bigquery() -> str:
     emulator = os.environ.get("BIGQUERY_EMULATOR_HOST")
     return f"the emulator at {emulator} (BIGQUERY_EMULATOR_HOST)" if emulator else "BigQuery"
-
-
-def _first_line(error: Exception) -> str:
-    while isinstance(error, BeamIOError) and error.exception_details:  # it wraps one for each path, or file system
-        error = next(iter(error.exception_details.values()))
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

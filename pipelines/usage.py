@@ -106,9 +106,9 @@ def answer_early(program: str, parse: Callable[[Sequence[str]], object]) -> None
     Ctrl-C shows no stack of what is imported.
     """
     leave_at_once()
-    missing = go_without_credentials(sys.argv[1:])
-    if missing is not None:
-        warn(program, f"without Google credentials, so with public buckets only: {missing}")
+    warning = go_without_credentials(sys.argv[1:])
+    if warning is not None:
+        warn(program, warning)
     try:
         parse(sys.argv[1:])
     except UsageError as error:

@@ -16,6 +16,7 @@ from apache_beam.pvalue import Row as BeamRow
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.utils.timestamp import Timestamp
 
+from pipelines.first_line import first_line
 from pipelines.usage import UsageError
 from schemas.outcomes import Outcome, OutcomeKey, outcome_key
 from schemas.rejections import DeadLetter, LetterBlock, Reason
@@ -98,7 +99,7 @@ class WriteBigQuery(beam.PTransform):
         except (RuntimeError, OSError) as error:
             if self._method != "STORAGE_WRITE_API":
                 raise
-            reason = str(error).splitlines()[0][:200]
+            reason = first_line(error, 200)
             raise UsageError(
                 "--bigquery_method STORAGE_WRITE_API needs Java, and Beam's jar from Maven, where the job is launched: "
                 f"{reason}"

@@ -26,8 +26,8 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 from requests.exceptions import RequestException
 
-from pipelines.clients import bigquery_client
-from pipelines.usage import UsageError, check_resource
+from pipelines.clients import bigquery_client, go_without_credentials
+from pipelines.usage import UsageError, check_resource, warn
 from pipelines.write_bigquery import DATA_TABLES, table_label
 from schemas.email_outcomes import OUTCOME_OF_STEP
 from schemas.rejections import Reason
@@ -188,6 +188,9 @@ def replay_attributes(letter: Any) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replay from the command line; the exit code: 1 if a row was refused again, 2 for the user's mistakes."""
     options = _make_parser().parse_args(arguments)
+    warning = go_without_credentials([options.files or ""])
+    if warning is not None:
+        warn("replay_dead_letters", warning)
     try:
         check_resource("--topic", options.topic, "topics")
         client = None

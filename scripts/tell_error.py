@@ -2,12 +2,16 @@
 
 import sys
 
+from pipelines.first_line import first_line
+
 FAILED = 2
 """The exit code of a mistake, or of a cloud that cannot be asked."""
+
+# What BigQuery says of a query is long.
+_MAX_CHARACTERS = 2_000
 
 
 def tell_error(program: str, error: Exception) -> int:
     """Print the error's first line, or its kind if it says nothing; the exit code."""
-    said = str(error).strip() or type(error).__name__
-    print(f"{program}: {said.splitlines()[0]}", file=sys.stderr)
+    print(f"{program}: {first_line(error, _MAX_CHARACTERS)}", file=sys.stderr)
     return FAILED

@@ -31,11 +31,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         client.close()
 
 
-def run(*flags: str, pipeline: str = "segment_to_bigquery", exit_code: int = 0) -> str:
-    with start_program(*flags, pipeline=pipeline) as program:
-        _, said = program.communicate(timeout=120)
+def run(*flags: str, module: str = "pipelines.segment_to_bigquery", exit_code: int = 0) -> str:
+    """What it prints, or says of an error."""
+    with start_program(*flags, module=module) as program:
+        printed, said = program.communicate(timeout=120)
     assert program.returncode == exit_code, said
-    return said
+    return said if exit_code else printed
 
 
 def download(bucket: Any, folder: Path) -> None:
@@ -88,13 +89,16 @@ def test_email_logs_come_from_a_bucket_and_calls_go_there(bucket: Any, tmp_path:
     bucket.blob("in/log.jsonl").upload_from_string("\n".join(map(json.dumps, [*log, *log[:9], {}])))
     flags = ["--input_files", "gs://ours/in/log.jsonl", "--output_dir", "gs://ours/out"]
 
-    run(*flags, pipeline="email_logs_to_segment")
+    run(*flags, module="pipelines.email_logs_to_segment")
 
     download(bucket, tmp_path)
     calls = read_lines(tmp_path, "segment_calls")
     assert [call["event"] for call in calls].count("Email Unique Opens") == 500
     assert len(calls) == 1000
     assert [letter["reason"] for letter in read_lines(tmp_path, "dead_letters")] == ["unknown_provider"]
+    flags = ["--files", "gs://ours/out/dead_letters/*.jsonl", "--step", "ParseEmailLogs", "--dry_run"]
+    flags += ["--topic", "projects/my-project/topics/email-logs"]
+    assert "1 unknown_provider" in run(*flags, module="scripts.replay_dead_letters")
 
 
 def test_a_stream_writes_to_a_bucket(bucket: Any, pubsub: RunningPubsub, tmp_path: Path) -> None:

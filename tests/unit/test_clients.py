@@ -45,7 +45,10 @@ def _find_none(*_: object, **__: object) -> None:
     raise DefaultCredentialsError("There are none.\nSo look for some.")
 
 
-@pytest.mark.parametrize(("emulator", "why"), [("", "There are none."), ("http://127.0.0.1:9023", None)])
+@pytest.mark.parametrize(
+    ("emulator", "why"),
+    [("", "without Google credentials, so with public buckets only: There are none."), ("http://127.0.0.1:9023", None)],
+)
 def test_without_credentials_buckets_are_met_without(
     monkeypatch: pytest.MonkeyPatch, emulator: str, why: str | None
 ) -> None:
