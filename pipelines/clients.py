@@ -35,14 +35,18 @@ def bigquery_client(project: str) -> "Client":
     from google.cloud.bigquery import Client
 
     if is_bigquery_emulated():
-        emulator = os.environ[BIGQUERY_EMULATOR_HOST]
-        # Google's client takes the variable as a URL; people write it without the scheme, as for the other emulators.
-        url = emulator if "://" in emulator else f"http://{emulator}"
-        client = Client(project=project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+        options = {"api_endpoint": _emulator_url()}
+        client = Client(project=project, credentials=AnonymousCredentials(), client_options=options)
     else:
         client = Client(project=project)
     _bound_requests(client._http)
     return client
+
+
+def _emulator_url() -> str:
+    # Google's client takes the variable as a URL; people write it without the scheme, as for the other emulators.
+    emulator = os.environ[BIGQUERY_EMULATOR_HOST]
+    return emulator if "://" in emulator else f"http://{emulator}"
 
 
 def _bound_requests(session: Any) -> None:
@@ -69,17 +73,20 @@ def use_emulators(dataset: str | None) -> None:
     """Let Beam's own BigQuery sink meet the emulator without credentials, where BIGQUERY_EMULATOR_HOST names one.
 
     The sink asks Google's library for default credentials and a default project, and there is no flag to say that none
-    are needed. Without an emulator nothing changes.
+    are needed. Its load jobs have a client of their own, which does not know the variable. Without an emulator nothing
+    changes.
     """
     if dataset is None or not is_bigquery_emulated():
         return
     import google.auth
+    from apache_beam.io.gcp.internal.clients.bigquery import BigqueryV2
     from google.auth.credentials import AnonymousCredentials
 
     from schemas.tables import find_project
 
     project = find_project(dataset)
     google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), project)
+    BigqueryV2.BASE_URL = f"{_emulator_url()}/bigquery/v2/"
 
 
 def go_without_credentials(argv: Sequence[str]) -> str | None:

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from pipelines.clients import bigquery_client, find_columns
 from pipelines.email_settings import EmailSettings
-from pipelines.first_line import first_line
+from pipelines.first_line import first_line, innermost
 from pipelines.person_rows import find_file_columns, missing_column
 from pipelines.read_known import VIEW, VIEW_COLUMNS
 from pipelines.settings import PERSON_FILES, Settings
@@ -24,8 +25,10 @@ from schemas.tables import CALLS_TABLES, EMAIL_TABLES, find_project, load_table
 _TIMEOUT_SECONDS = 10.0
 
 
-def check_world(settings: Settings) -> None:
+def check_world(settings: Settings, options: PipelineOptions) -> None:
     """Raise `UsageError` with the first thing that is missing."""
+    if settings.output_dataset is not None and settings.bigquery_method == "FILE_LOADS":
+        _check_temp_location(options.view_as(GoogleCloudOptions).temp_location)
     if settings.input_files is not None:
         _check_files("--input_files", settings.input_files)
     if settings.output_dir is not None:
@@ -91,6 +94,21 @@ def _check_files(flag: str, pattern: str) -> list[str]:
         if "://" not in file.path and not os.access(file.path, os.R_OK):
             raise UsageError(f"{flag}: {file.path!r} may not be read")
     return [file.path for file in matched]
+
+
+def _check_temp_location(location: str | None) -> None:
+    """Where Beam's load jobs read from. Who may not look into a bucket may still be allowed to write there."""
+    from google.api_core.exceptions import NotFound
+
+    if location is None or not location.startswith("gs://"):
+        raise UsageError(
+            "--bigquery_method FILE_LOADS needs --temp_location gs://BUCKET/FOLDER: load jobs read from there"
+        )
+    try:
+        FileSystems.match([FileSystems.join(location, "*")], limits=[1])
+    except Exception as error:
+        if isinstance(innermost(error), NotFound):
+            raise UsageError(f"--temp_location: {location!r} cannot be written to: {first_line(error)}") from None
 
 
 def _check_persons(source: str) -> None:

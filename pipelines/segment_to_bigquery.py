@@ -152,7 +152,7 @@ def run(argv: Sequence[str]) -> int:
             settings = fit_to_one_process(settings)
         use_emulators(settings.output_dataset)
         runner = make_runner(options)
-        check_world(settings)
+        check_world(settings, options)
         pipeline = beam.Pipeline(runner, options)
         write(build(read(pipeline, settings), settings, read_prior(pipeline, settings)), settings)
     except UsageError as error:

@@ -131,7 +131,8 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         choices=BIGQUERY_METHODS,
         default=Settings.bigquery_method,
         help="Beam's way to write. STREAMING_INSERTS runs everywhere; STORAGE_WRITE_API is cheaper, for Dataflow, and "
-        "needs Java where the job is launched; FILE_LOADS is free, for files only. Default: %(default)s",
+        "needs Java where the job is launched; FILE_LOADS is free, for files only, and needs --temp_location gs://. "
+        "Default: %(default)s",
     )
     rules = parser.add_argument_group("rules")
     rules.add_argument(

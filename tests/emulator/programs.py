@@ -91,6 +91,14 @@ def start_program(
             pipe.close()
 
 
+def run_program(*flags: str, module: str = "pipelines.segment_to_bigquery", exit_code: int = 0) -> str:
+    """What it prints and says."""
+    with start_program(*flags, module=module) as program:
+        printed, said = program.communicate(timeout=120)
+    assert program.returncode == exit_code, said
+    return printed + said
+
+
 def last_words(process: subprocess.Popen[str]) -> str:
     """What a program that has ended said last."""
     try:

@@ -3,40 +3,16 @@
 import gzip
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import google.cloud.storage as storage
 import pyarrow.parquet as pq
 import pytest
-from gcp_storage_emulator.server import create_server
 
-from scripts.free_ports import find_free_ports
 from scripts.start_pubsub import RunningPubsub
-from tests.emulator.programs import Topic, line, start_program, wait_until
+from tests.emulator.programs import Topic, line, run_program, start_program, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A bucket of an emulator, which the environment names as long as the test runs."""
-    (port,) = find_free_ports(1)
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
-    with create_server("127.0.0.1", port, in_memory=True, default_bucket="ours"):
-        client = storage.Client.create_anonymous_client()
-        yield client.bucket("ours")
-        client.close()
-
-
-def run(*flags: str, module: str = "pipelines.segment_to_bigquery", exit_code: int = 0) -> str:
-    """What it prints, or says of an error."""
-    with start_program(*flags, module=module) as program:
-        printed, said = program.communicate(timeout=120)
-    assert program.returncode == exit_code, said
-    return said if exit_code else printed
 
 
 def download(bucket: Any, folder: Path) -> None:
@@ -69,7 +45,7 @@ def test_calls_come_from_a_bucket_and_tables_go_there(bucket: Any, tmp_path: Pat
     flags = ["--input_files", "gs://ours/in/*", "--output_dir", "gs://ours/out"]
     flags += ["--identity_settings", "gs://ours/settings.toml", "--max_rejected_percent", "100"]
 
-    run(*flags, "--person_source", "warehouse", "--warehouse_persons", "gs://ours/crm.csv")
+    run_program(*flags, "--person_source", "warehouse", "--warehouse_persons", "gs://ours/crm.csv")
 
     download(bucket, tmp_path)
     assert count_rows(tmp_path, "identifies") + count_rows(tmp_path, "activities") == 1200
@@ -78,7 +54,7 @@ def test_calls_come_from_a_bucket_and_tables_go_there(bucket: Any, tmp_path: Pat
     persons = {row["identifier"]: row["person_id"] for row in identities}
     assert persons["u8@example.com"] == "77"
     assert "u7" not in persons
-    assert "holds the files of an earlier run" in run(*flags, exit_code=2)
+    assert "holds the files of an earlier run" in run_program(*flags, exit_code=2)
 
 
 def test_email_logs_come_from_a_bucket_and_calls_go_there(bucket: Any, tmp_path: Path) -> None:
@@ -89,7 +65,7 @@ def test_email_logs_come_from_a_bucket_and_calls_go_there(bucket: Any, tmp_path:
     bucket.blob("in/log.jsonl").upload_from_string("\n".join(map(json.dumps, [*log, *log[:9], {}])))
     flags = ["--input_files", "gs://ours/in/log.jsonl", "--output_dir", "gs://ours/out"]
 
-    run(*flags, module="pipelines.email_logs_to_segment")
+    run_program(*flags, module="pipelines.email_logs_to_segment")
 
     download(bucket, tmp_path)
     calls = read_lines(tmp_path, "segment_calls")
@@ -98,7 +74,7 @@ def test_email_logs_come_from_a_bucket_and_calls_go_there(bucket: Any, tmp_path:
     assert [letter["reason"] for letter in read_lines(tmp_path, "dead_letters")] == ["unknown_provider"]
     flags = ["--files", "gs://ours/out/dead_letters/*.jsonl", "--step", "ParseEmailLogs", "--dry_run"]
     flags += ["--topic", "projects/my-project/topics/email-logs"]
-    assert "1 unknown_provider" in run(*flags, module="scripts.replay_dead_letters")
+    assert "1 unknown_provider" in run_program(*flags, module="scripts.replay_dead_letters")
 
 
 def test_a_stream_writes_to_a_bucket(bucket: Any, pubsub: RunningPubsub, tmp_path: Path) -> None:
@@ -125,6 +101,6 @@ def test_a_stream_writes_to_a_bucket(bucket: Any, pubsub: RunningPubsub, tmp_pat
 def test_what_is_not_there_is_told_in_one_line(bucket: Any, files: str, folder: str, says: str) -> None:
     bucket.blob("in/a").upload_from_string(b"")
 
-    (said,) = run("--input_files", files, "--output_dir", folder, exit_code=2).splitlines()
+    (said,) = run_program("--input_files", files, "--output_dir", folder, exit_code=2).splitlines()
 
     assert re.match(rf"segment_to_bigquery: {re.escape(says)}", said)
