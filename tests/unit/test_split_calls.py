@@ -66,7 +66,7 @@ def test_any_body_is_split_or_refused(body: bytes) -> None:
 
 
 def test_what_nests_too_deep_for_any_decoder_is_told_so() -> None:
-    body = b'{"batch":[{},{"a":' + b"[" * 2_000 + b"]" * 2_000 + b"}]}"
+    body = b'{"batch":[{},{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}"
 
     with pytest.raises(RefusedError) as refused:
         split_batch(body, RECEIVED_AT)
