@@ -24,6 +24,10 @@ from schemas.messages import Message, MessageBlock
 BLOCK_BYTES = 4 * 1024 * 1024
 BLOCK_MESSAGES = 500
 
+# Beam fetches 16 MB from a bucket, whoever wants less. So a range has what one fetch brings, but for what its last line
+# needs of the next: ranges of a block would be fetched four times over.
+FETCHED_BYTES = 16 * 1024 * 1024 - 64 * 1024
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -43,7 +47,7 @@ class ReadFiles(beam.PTransform):
         blocks: PCollection = (
             begin
             | "MatchFiles" >> MatchFiles(self._pattern)
-            | "SplitFiles" >> beam.ParDo(_SplitFileFn())
+            | "SplitFiles" >> beam.FlatMap(split_file)
             | "SpreadRanges" >> beam.Reshuffle()
             | "ReadRanges" >> beam.ParDo(_ReadRangeFn())
         )
@@ -141,16 +145,6 @@ class _Gathered:
         return min(times), MessageBlock(messages, self._source, times[-1])
 
 
-class _SplitFileFn(beam.DoFn):
-    def process(self, file: FileMetadata) -> Iterator[tuple[str, int, int]]:
-        """A range of bytes each: path, first and behind the last. What is compressed has one range, of unknown end."""
-        if _is_compressed(file.path):
-            yield file.path, 0, -1
-            return
-        for start in range(0, file.size_in_bytes, BLOCK_BYTES):
-            yield file.path, start, min(start + BLOCK_BYTES, file.size_in_bytes)
-
-
 class _ReadRangeFn(beam.DoFn):
     def process(self, file_range: tuple[str, int, int]) -> Iterator[MessageBlock]:
         path = file_range[0]
@@ -161,11 +155,24 @@ class _ReadRangeFn(beam.DoFn):
             raise UnreadableFileError(f"{path} cannot be read: {error}") from error
 
 
+def split_file(file: FileMetadata) -> Iterator[tuple[str, int, int]]:
+    """Ranges of bytes: path, first and behind the last. What is compressed has one range, of unknown end."""
+    if _is_compressed(file.path):
+        yield file.path, 0, -1
+        return
+    step = FETCHED_BYTES if "://" in file.path else BLOCK_BYTES
+    for start in range(0, file.size_in_bytes, step):
+        yield file.path, start, min(start + step, file.size_in_bytes)
+
+
 def read_lines(path: str, start: int, end: int) -> Iterator[list[bytes]]:
-    """The lines that begin between two bytes of a file; what is compressed is read whole, a part at a time."""
+    """The lines that begin between two bytes of a file, a block at a time; what is compressed is read whole."""
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
         if end >= 0:
-            yield _read_range(raw, start, end)
+            lines = _read_range(raw, start, end)
+            at_once = max(1, len(lines) * BLOCK_BYTES // max(end - start, BLOCK_BYTES))
+            for first in range(0, len(lines), at_once):
+                yield lines[first : first + at_once]
             BYTES_READ.add(end - start)
             return
         # opened raw and unpacked here, so that progress counts the bytes of the file

@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import google.cloud.storage as storage
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.io.filesystems import FileSystems
 
+from pipelines.clients import go_without_credentials
+from pipelines.read import BLOCK_BYTES, read_lines, split_file
 from scripts.start_pubsub import RunningPubsub
 from tests.emulator.programs import Topic, line, run_program, start_program, wait_until
 
@@ -29,7 +33,7 @@ def count_rows(folder: Path, table: str) -> int:
     return sum(pq.read_table(file).num_rows for file in folder.glob(f"out/{table}/part-*.parquet"))
 
 
-def read_lines(folder: Path, name: str) -> list[dict[str, Any]]:
+def read_jsonl(folder: Path, name: str) -> list[dict[str, Any]]:
     files = folder.glob(f"out/{name}/part-*.jsonl")
     return [json.loads(each) for file in files for each in file.read_bytes().splitlines()]
 
@@ -68,10 +72,10 @@ def test_email_logs_come_from_a_bucket_and_calls_go_there(bucket: Any, tmp_path:
     run_program(*flags, module="pipelines.email_logs_to_segment")
 
     download(bucket, tmp_path)
-    calls = read_lines(tmp_path, "segment_calls")
+    calls = read_jsonl(tmp_path, "segment_calls")
     assert [call["event"] for call in calls].count("Email Unique Opens") == 500
     assert len(calls) == 1000
-    assert [letter["reason"] for letter in read_lines(tmp_path, "dead_letters")] == ["unknown_provider"]
+    assert [letter["reason"] for letter in read_jsonl(tmp_path, "dead_letters")] == ["unknown_provider"]
     flags = ["--files", "gs://ours/out/dead_letters/*.jsonl", "--step", "ParseEmailLogs", "--dry_run"]
     flags += ["--topic", "projects/my-project/topics/email-logs"]
     assert "1 unknown_provider" in run_program(*flags, module="scripts.replay_dead_letters")
@@ -104,3 +108,27 @@ def test_what_is_not_there_is_told_in_one_line(bucket: Any, files: str, folder: 
     (said,) = run_program("--input_files", files, "--output_dir", folder, exit_code=2).splitlines()
 
     assert re.match(rf"segment_to_bigquery: {re.escape(says)}", said)
+
+
+def test_a_file_is_fetched_once_and_cut_into_blocks(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [b"%07d%s" % (number, b"." * (number % 1000)) for number in range(80_000)]
+    whole = b"\n".join(lines)
+    bucket.blob("in/large.jsonl").upload_from_string(whole)
+    go_without_credentials(["gs://ours"])
+    (file,) = FileSystems.match(["gs://ours/in/large.jsonl"])[0].metadata_list
+    fetched = []
+    fetch = storage.Blob.download_as_bytes
+
+    def note(blob: Any, *args: Any, **kwargs: Any) -> bytes:
+        part: bytes = fetch(blob, *args, **kwargs)
+        fetched.append(len(part))
+        return part
+
+    monkeypatch.setattr(storage.Blob, "download_as_bytes", note)
+
+    blocks = [block for file_range in split_file(file) for block in read_lines(*file_range)]
+
+    assert [line for block in blocks for line in block if line] == lines
+    assert sum(fetched) < 1.01 * len(whole)
+    assert len(fetched) <= 4  # the last one to find that nothing comes behind the last line
+    assert max(len(b"\n".join(block)) for block in blocks) < 1.1 * BLOCK_BYTES
