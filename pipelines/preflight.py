@@ -105,7 +105,7 @@ def _check_temp_location(location: str | None) -> None:
             "--bigquery_method FILE_LOADS needs --temp_location gs://BUCKET/FOLDER: load jobs read from there"
         )
     try:
-        FileSystems.match([FileSystems.join(location, "*")], limits=[1])
+        FileSystems.match([FileSystems.join(location, "no-such-name*")])  # of others there may be very many
     except Exception as error:
         if isinstance(innermost(error), NotFound):
             raise UsageError(f"--temp_location: {location!r} cannot be written to: {first_line(error)}") from None
