@@ -18,63 +18,13 @@ from schemas.identities import IdentifierType
 from schemas.identity_rules import IdentityRules
 from scripts.create_tables import RETRY
 from scripts.publish_all import publish_all
+from scripts.rows_of_person import CANDIDATES, CARRIES, COUNTS_FOR, LETTER, OF_PERSON, ROWS
 from scripts.search_payload import PayloadSearch
 from transforms.logic.suppress_calls import hash_identifier
 
 # Namespaces of our ids. Never change them: a second run would suppress and record everything once more.
 _ERASURE_NAMESPACE = uuid.UUID("0f3d5b0c-8e0c-5c44-9a53-3d1c2b6a7e55")
 _MESSAGE_NAMESPACE = uuid.UUID("9b7c3c52-4a3e-5a0e-8d7e-6f1f0d2e4b66")
-
-_COUNTS_FOR = """(
-  (identifier_type = 'user_id' AND identifier IN UNNEST(@user_ids))
-  OR (identifier_type = 'anonymous_id' AND identifier IN UNNEST(@anonymous_ids))
-  OR LOWER(TRIM(identifier)) IN UNNEST(@emails))"""
-_CARRIES = f"""({_COUNTS_FOR}
-  OR user_id IN UNNEST(@user_ids)
-  OR anonymous_id IN UNNEST(@anonymous_ids)
-  OR LOWER(TRIM(user_id)) IN UNNEST(@emails)
-  OR LOWER(TRIM(anonymous_id)) IN UNNEST(@emails))"""
-_IN_CONTEXT = "LOWER(TRIM(context_traits_email)) IN UNNEST(@emails)"
-_PERSON = "person_id IN UNNEST(@person_ids)"
-
-ROWS = {
-    "activities": f"{_CARRIES} OR {_IN_CONTEXT}",
-    "identifies": f"{_CARRIES} OR {_IN_CONTEXT} OR LOWER(TRIM(email)) IN UNNEST(@emails)",
-    "group_identifies": f"{_CARRIES} OR {_IN_CONTEXT}",
-    "aliases": f"""{_CARRIES}
-  OR previous_id IN UNNEST(@user_ids)
-  OR previous_id IN UNNEST(@anonymous_ids)
-  OR LOWER(TRIM(previous_id)) IN UNNEST(@emails)
-  OR LOWER(TRIM(JSON_VALUE(context, '$.traits.email'))) IN UNNEST(@emails)""",
-    "audience_memberships": _CARRIES,
-    "identity_merges": f"""{_COUNTS_FOR}
-  OR (refused_type = 'user_id' AND refused_identifier IN UNNEST(@user_ids))
-  OR (refused_type = 'anonymous_id' AND refused_identifier IN UNNEST(@anonymous_ids))
-  OR LOWER(TRIM(refused_identifier)) IN UNNEST(@emails)
-  OR from_{_PERSON}
-  OR into_{_PERSON}""",
-    # Last: as long as these are there, a run that is interrupted finds the whole person again.
-    "identities": f"{_COUNTS_FOR} OR {_PERSON}",
-}
-"""Table -> which of its rows in the workspace are the person's, in the order in which they go."""
-
-_LETTER = "COALESCE(payload_sha256, TO_HEX(SHA256(payload)))"
-"""What tells a dead letter: the parts of one payload share it."""
-
-# What may hold an identifier: it stands there as it is, or escaped, or not as text, or in another part.
-_CANDIDATES = f"""
-SELECT {_LETTER} AS letter, IFNULL(part, 1) AS part, payload, TO_JSON_STRING(attributes) AS attributes
-FROM `{{dataset}}.dead_letters`
-WHERE workspace_id = @workspace_id AND (
-  IFNULL(parts, 1) > 1
-  OR SAFE_CONVERT_BYTES_TO_STRING(payload) IS NULL
-  OR STRPOS(SAFE_CONVERT_BYTES_TO_STRING(payload), @backslash) > 0
-  OR EXISTS (
-    SELECT 1 FROM UNNEST(@needles) AS needle
-    WHERE STRPOS(LOWER(SAFE_CONVERT_BYTES_TO_STRING(payload)), needle) > 0
-      OR STRPOS(LOWER(TO_JSON_STRING(attributes)), needle) > 0))
-ORDER BY letter, part
-"""
 
 
 class Request(NamedTuple):
@@ -170,7 +120,7 @@ ORDER BY received_at, workspace_id, message_id
             (row["identifier_type"], row["identifier"]): row["person_id"]
             for row in self._ask_person(
                 "SELECT identifier_type, identifier, person_id FROM `{dataset}.current_identities` "
-                f"WHERE workspace_id = @workspace_id AND {_COUNTS_FOR}",
+                f"WHERE workspace_id = @workspace_id AND {COUNTS_FOR}",
                 asked,
             )
         }
@@ -179,7 +129,7 @@ ORDER BY received_at, workspace_id, message_id
         own = {identifier for identifier in request.identifiers if owners.get(identifier, owner) == owner}
         linked = self._ask(
             "SELECT identifier_type, identifier FROM `{dataset}.current_identities` "
-            f"WHERE workspace_id = @workspace_id AND {_PERSON}",
+            f"WHERE workspace_id = @workspace_id AND {OF_PERSON}",
             workspace_id=request.workspace_id,
             person_ids=sorted(person_ids),
         )
@@ -198,7 +148,7 @@ ORDER BY received_at, workspace_id, message_id
             rows = self._ask(
                 "SELECT DISTINCT from_person_id FROM `{dataset}.identity_merges` AS merges "
                 "WHERE workspace_id = @workspace_id AND reason = 'merged' AND from_person_id IS NOT NULL "
-                f"AND into_{_PERSON} AND NOT EXISTS ("
+                f"AND into_{OF_PERSON} AND NOT EXISTS ("
                 "SELECT 1 FROM `{dataset}.current_identities` AS today WHERE today.workspace_id = merges.workspace_id "
                 "AND today.person_id = merges.from_person_id AND today.updated_at > merges.recorded_at)",
                 workspace_id=workspace_id,
@@ -237,7 +187,7 @@ ORDER BY received_at, workspace_id, message_id
     def _requests(self, request: Request) -> str:
         """Which rows of `erasure_requests` end with this one: a delete call's own, since each gets its audit row."""
         return (
-            f"workspace_id = @workspace_id AND {_CARRIES if request.message_id is None else 'message_id = @message_id'}"
+            f"workspace_id = @workspace_id AND {CARRIES if request.message_id is None else 'message_id = @message_id'}"
         )
 
     def _suppress(self, person: Person, erasure_id: str) -> None:
@@ -313,14 +263,14 @@ ORDER BY received_at, workspace_id, message_id
             return 0
         return self._run(
             "DELETE FROM `{dataset}.dead_letters` "
-            f"WHERE workspace_id = @workspace_id AND {_LETTER} IN UNNEST(@letters)",
+            f"WHERE workspace_id = @workspace_id AND {LETTER} IN UNNEST(@letters)",
             workspace_id=person.workspace_id,
             letters=found.letters,
         )
 
     def _find_letters(self, person: Person) -> "_Letters":
         search = PayloadSearch(person.identifiers)
-        rows = self._ask(_CANDIDATES, workspace_id=person.workspace_id, needles=search.needles, backslash="\\")
+        rows = self._ask(CANDIDATES, workspace_id=person.workspace_id, needles=search.needles, backslash="\\")
         by_letter: dict[str, list[Any]] = {}
         for row in rows:
             by_letter.setdefault(row["letter"], []).append(row)
