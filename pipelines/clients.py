@@ -15,6 +15,9 @@ BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST"
 STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST"
 """The same for Cloud Storage."""
 
+_WITHOUT_CREDENTIALS = "SEGMENT_WAREHOUSE_WITHOUT_CREDENTIALS"
+"""The environment variable by which a run tells workers that are no forks to do as it does; the default project."""
+
 MOST_SECONDS = 300.0
 """How long a request waits for the next bytes of its answer if nobody says: Google's client would wait for ever for a
 connection that is gone. The answer to a query may take 200 s."""
@@ -78,15 +81,10 @@ def use_emulators(dataset: str | None) -> None:
     """
     if dataset is None or not is_bigquery_emulated():
         return
-    import google.auth
-    from apache_beam.io.gcp.internal.clients.bigquery import BigqueryV2
-    from google.auth.credentials import AnonymousCredentials
-
     from schemas.tables import find_project
 
-    project = find_project(dataset)
-    google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), project)
-    BigqueryV2.BASE_URL = f"{_emulator_url()}/bigquery/v2/"
+    _use_no_credentials(find_project(dataset))
+    _redirect_load_jobs()
 
 
 def go_without_credentials(argv: Sequence[str]) -> str | None:
@@ -98,13 +96,35 @@ def go_without_credentials(argv: Sequence[str]) -> str | None:
     if not any("gs://" in word for word in argv):
         return None
     import google.auth
-    from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import DefaultCredentialsError
 
     try:
         google.auth.default()
     except DefaultCredentialsError as error:
-        google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), None)
+        _use_no_credentials(None)
         if not os.environ.get(STORAGE_EMULATOR_HOST):
             return f"without Google credentials, so with public buckets only: {first_line(error)}"
     return None
+
+
+def do_as_the_run() -> None:
+    """Go without credentials in a worker process, if its run does."""
+    project = os.environ.get(_WITHOUT_CREDENTIALS)
+    if project is not None:
+        _use_no_credentials(project or None)
+        if is_bigquery_emulated():
+            _redirect_load_jobs()
+
+
+def _use_no_credentials(project: str | None) -> None:
+    import google.auth
+    from google.auth.credentials import AnonymousCredentials
+
+    google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), project)
+    os.environ[_WITHOUT_CREDENTIALS] = project or ""
+
+
+def _redirect_load_jobs() -> None:
+    from apache_beam.io.gcp.internal.clients.bigquery import BigqueryV2
+
+    BigqueryV2.BASE_URL = f"{_emulator_url()}/bigquery/v2/"

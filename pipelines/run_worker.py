@@ -11,6 +11,7 @@ import time
 from typing import IO, Any
 
 from pipelines.bytes_read import SHARED
+from pipelines.clients import do_as_the_run
 
 _SAMPLING_MS = 10
 
@@ -26,6 +27,7 @@ def work(run: int, orders: IO[bytes]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the run ends its workers itself
     threading.Thread(target=_end_with, args=(run,), daemon=True).start()
     gc.disable()  # as in the run itself, see `make_options`
+    do_as_the_run()
     from apache_beam.runners.worker import sdk_worker_main  # takes a while: the run may be gone by then
 
     end_bundles_at_once()

@@ -41,5 +41,6 @@ def _process_wide_settings() -> Iterator[None]:
     default, thresholds = google.auth.default, gc.get_threshold()
     yield
     google.auth.default = default
+    os.environ.pop("SEGMENT_WAREHOUSE_WITHOUT_CREDENTIALS", None)
     gc.set_threshold(*thresholds)
     gc.enable()

@@ -1,6 +1,9 @@
 """BigQuery's load jobs (FILE_LOADS), which read from a bucket what Beam put there."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,17 @@ from tests.emulator.conftest import PROJECT
 from tests.emulator.programs import line, run_program
 
 pytestmark = pytest.mark.slow
+
+LOADS = ["--bigquery_method", "FILE_LOADS", "--temp_location", "gs://ours/tmp"]
+
+BESIDE_A_THREAD = """
+import sys, threading, time
+threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+from pipelines.clients import go_without_credentials
+from pipelines.segment_to_bigquery import run
+go_without_credentials(sys.argv)
+sys.exit(run(sys.argv[1:]))
+"""
 
 AT = "2026-11-01T00:00:00Z"
 STRANGE = [
@@ -54,8 +68,7 @@ def test_load_jobs_write_what_streaming_inserts_write(bucket: Any, monkeypatch: 
             create_tables(client, f"{PROJECT}.{name}")
 
         run_program(*flags, "--output_dataset", f"{PROJECT}.streamed")
-        loads = ["--bigquery_method", "FILE_LOADS", "--temp_location", "gs://ours/tmp"]
-        assert "WARNING" not in run_program(*flags, *loads, "--output_dataset", f"{PROJECT}.loaded")
+        assert "WARNING" not in run_program(*flags, *LOADS, "--output_dataset", f"{PROJECT}.loaded")
 
         streamed, loaded = (
             {table: read_table(client, f"{PROJECT}.{name}.{table}") for table in CALLS_TABLES}
@@ -64,6 +77,27 @@ def test_load_jobs_write_what_streaming_inserts_write(bucket: Any, monkeypatch: 
         client.close()
     assert loaded == streamed
     assert {table for table, rows in loaded.items() if not rows} == {"identity_merges"}
+
+
+def test_workers_that_are_no_forks_meet_the_emulators_too(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        bucket.blob(f"in/{name}.jsonl").upload_from_string(line(name))
+    flags = ["--input_files", "gs://ours/in/*", "--direct_num_workers=2", "--output_dataset", f"{PROJECT}.loaded"]
+    with start_bigquery() as host:
+        monkeypatch.setenv(BIGQUERY_EMULATOR_HOST, host)
+        client = bigquery_client(PROJECT)
+        create_tables(client, f"{PROJECT}.loaded")
+
+        done = subprocess.run(
+            [sys.executable, "-c", BESIDE_A_THREAD, *flags, *LOADS],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            timeout=120,
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert len(read_table(client, f"{PROJECT}.loaded.activities")) == 2
+        client.close()
 
 
 @pytest.mark.parametrize(
