@@ -15,7 +15,7 @@ BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST"
 STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST"
 """The same for Cloud Storage."""
 
-_WITHOUT_CREDENTIALS = "SEGMENT_WAREHOUSE_WITHOUT_CREDENTIALS"
+WITHOUT_CREDENTIALS = "SEGMENT_WAREHOUSE_WITHOUT_CREDENTIALS"
 """The environment variable by which a run tells workers that are no forks to do as it does; the default project."""
 
 MOST_SECONDS = 300.0
@@ -109,7 +109,7 @@ def go_without_credentials(argv: Sequence[str]) -> str | None:
 
 def do_as_the_run() -> None:
     """Go without credentials in a worker process, if its run does."""
-    project = os.environ.get(_WITHOUT_CREDENTIALS)
+    project = os.environ.get(WITHOUT_CREDENTIALS)
     if project is not None:
         _use_no_credentials(project or None)
         if is_bigquery_emulated():
@@ -121,7 +121,7 @@ def _use_no_credentials(project: str | None) -> None:
     from google.auth.credentials import AnonymousCredentials
 
     google.auth.default = lambda *args, **kwargs: (AnonymousCredentials(), project)
-    os.environ[_WITHOUT_CREDENTIALS] = project or ""
+    os.environ[WITHOUT_CREDENTIALS] = project or ""
 
 
 def _redirect_load_jobs() -> None:

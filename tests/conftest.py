@@ -8,6 +8,8 @@ from pathlib import Path
 import google.auth
 import pytest
 
+from pipelines.clients import WITHOUT_CREDENTIALS
+
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """How many processes `-n auto` starts; None leaves it to pytest-xdist.
@@ -41,6 +43,6 @@ def _process_wide_settings() -> Iterator[None]:
     default, thresholds = google.auth.default, gc.get_threshold()
     yield
     google.auth.default = default
-    os.environ.pop("SEGMENT_WAREHOUSE_WITHOUT_CREDENTIALS", None)
+    os.environ.pop(WITHOUT_CREDENTIALS, None)
     gc.set_threshold(*thresholds)
     gc.enable()

@@ -20,6 +20,14 @@ from tests.factories import sent
 
 PATIENCE_SECONDS = 60.0
 
+# A pipeline in a process with another thread, which cannot be forked: its workers start anew, as on macOS.
+BESIDE_A_THREAD = """
+import sys, threading, time
+threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+from pipelines.segment_to_bigquery import run
+sys.exit(run(sys.argv[1:]))
+"""
+
 
 def line(message_id: str, call_type: str = "track", **fields: object) -> bytes:
     """A call as one line, without the newline."""

@@ -15,20 +15,11 @@ from scripts.bigquery_emulator import start_bigquery
 from scripts.create_tables import create_tables
 from scripts.simulate_calls import simulate_calls
 from tests.emulator.conftest import PROJECT
-from tests.emulator.programs import line, run_program
+from tests.emulator.programs import BESIDE_A_THREAD, line, run_program
 
 pytestmark = pytest.mark.slow
 
 LOADS = ["--bigquery_method", "FILE_LOADS", "--temp_location", "gs://ours/tmp"]
-
-BESIDE_A_THREAD = """
-import sys, threading, time
-threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
-from pipelines.clients import go_without_credentials
-from pipelines.segment_to_bigquery import run
-go_without_credentials(sys.argv)
-sys.exit(run(sys.argv[1:]))
-"""
 
 AT = "2026-11-01T00:00:00Z"
 STRANGE = [

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.generate_calls import generate_calls
 from pipelines.local_workers import BYTES_A_WORKER, BYTES_WORTH_SHARING, count_workers, share_parts
-from tests.emulator.programs import line, start_program
+from tests.emulator.programs import BESIDE_A_THREAD, line, start_program
 
 TABLES = ("activities", "identifies", "group_identifies", "aliases", "audience_memberships", "identities", "counts")
 TWO = "--direct_num_workers=2"
@@ -91,14 +91,6 @@ def test_two_workers_write_what_one_writes(tmp_path: Path) -> None:
     for table in TABLES:
         assert rows_of(tmp_path / "two", table) == rows_of(tmp_path / "one", table), table
         assert rows_of(tmp_path / "sharing", table) == rows_of(tmp_path / "one", table), table
-
-
-BESIDE_A_THREAD = """
-import sys, threading, time
-threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
-from pipelines.segment_to_bigquery import run
-sys.exit(run(sys.argv[1:]))
-"""
 
 
 @pytest.mark.slow
