@@ -19,7 +19,7 @@ PACK_BYTES = 64 * 1024
 # For all shards of a bundle together: where they are many, packs are smaller.
 WAITING_BYTES = 16 * 1024 * 1024
 
-_ENCODER = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
 
 # MessagePack's array of one field, and of so many lines: https://github.com/msgpack/msgpack/blob/master/spec.md
 _ONE_FIELD, _ARRAY_32 = b"\x91", b"\xdd"
@@ -35,10 +35,11 @@ class LinePacks:
     def add(self, lines: Iterable[LogLine | msgspec.Raw], shards: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Take lines, encoded or not, each for its shard; give the packs that they fill."""
         for line, shard in zip(lines, shards, strict=True):
+            encoded = _encode(line)
             pack = self._waiting[shard]
-            pack.lines += 1
-            _ENCODER.encode_into(line, pack.encoded, -1)
-            if len(pack.encoded) >= self._full_bytes:
+            pack.lines.append(encoded)
+            pack.size += len(encoded)
+            if pack.size >= self._full_bytes:
                 yield self._take(shard)
 
     def take_rest(self) -> Iterator[WindowedValue]:
@@ -47,13 +48,13 @@ class LinePacks:
             yield WindowedValue(self._take(shard), GlobalWindow().max_timestamp(), (GlobalWindow(),))
 
     def _take(self, shard: int) -> tuple[int, bytes]:
-        pack = self._waiting.pop(shard)
-        return shard, compress(_ONE_FIELD + _ARRAY_32 + pack.lines.to_bytes(4) + pack.encoded)
+        lines = self._waiting.pop(shard).lines
+        return shard, compress(b"".join((_ONE_FIELD, _ARRAY_32, len(lines).to_bytes(4), *lines)))
 
 
 class _Pack:
-    __slots__ = ("encoded", "lines")
+    __slots__ = ("lines", "size")
 
     def __init__(self) -> None:
-        self.encoded = bytearray()
-        self.lines = 0
+        self.lines: list[bytes] = []  # not one buffer that grows: to make room in it would copy it for every line
+        self.size = 0
