@@ -18,6 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import create_runner
 
 from pipelines.cached_options import CachedOptions
+from pipelines.find_arguments import remember_arguments
 from pipelines.local_workers import count_workers, make_runner_with_workers
 from pipelines.run_worker import end_bundles_at_once
 from pipelines.usage import UsageError, suggest_flag
@@ -48,6 +49,7 @@ def make_options(beam_flags: Sequence[str], ours: ArgumentParser, *, input_files
             options.view_as(DirectOptions).direct_num_workers = count_workers(input_files)
         # The embedded worker sizes each entry of its state cache by walking every imported module: 1.5 ms a read.
         worker_handlers.STATE_CACHE_SIZE_MB = 0
+        remember_arguments()
         end_bundles_at_once()
         _quieten_logs()
     else:
