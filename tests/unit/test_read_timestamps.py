@@ -15,6 +15,7 @@ from transforms.logic.read_timestamps import (
     parse_moment,
     read_timestamp,
     to_micros,
+    to_moment,
 )
 
 many = settings(max_examples=200)
@@ -141,3 +142,22 @@ def test_a_timestamp_is_received_at_less_the_time_between_call_and_sending(
 
 def test_the_future_begins_after_24_hours() -> None:
     assert MAX_FUTURE_MICROS == DAY
+
+
+@many
+@example(MIN_MICROS)
+@example(MAX_MICROS)
+@example(-1)
+@given(micros)
+def test_a_moment_is_the_epoch_and_the_microseconds_since(value: int) -> None:
+    moment = to_moment(value)
+
+    assert moment == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+    assert moment.tzinfo is UTC
+    assert to_micros(moment) == value
+
+
+@pytest.mark.parametrize("value", [MIN_MICROS - 1, MAX_MICROS + 1])
+def test_what_bigquery_cannot_hold_is_no_moment(value: int) -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        to_moment(value)

@@ -4,7 +4,7 @@ https://segment.com/docs/connections/sources/catalog/cloud-apps/inflection/
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -14,11 +14,11 @@ from uuid_utils import UUID, uuid5
 from schemas.email_calls import EmailCall, EmailCallKind
 from schemas.email_logs import EmailEvent
 from schemas.outgoing_calls import OutgoingCall
+from transforms.logic.read_timestamps import to_moment
 
 # Namespace of the messageIds. Never change it: what was sent would be sent again under other ids.
 _MESSAGE_IDS = UUID("b1f6c8e2-5d1f-5c7f-a3c5-f0a4d2c96e37")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ENCODER = msgspec.json.Encoder()
 
 # An enum's member is looked up anew each time; these are asked for each call.
@@ -90,8 +90,8 @@ def make_call(call: EmailCall) -> OutgoingCall:
     """The call as it is sent."""
     line, kind, user_id = call.line, call.kind, call.user_id
     message_id = derive_message_id(call)
-    at = _EPOCH + timedelta(0, 0, call.at)  # a keyword takes half as long again
-    head = message_id, at, user_id, line.person_id if user_id is None or kind == _IDENTIFY else None
+    anonymous_id = line.person_id if user_id is None or kind == _IDENTIFY else None
+    head = message_id, to_moment(call.at), user_id, anonymous_id
     made = _MAKE.get(kind, _make_track)(head, call)
     return OutgoingCall(line.workspace_id, message_id, _ENCODER.encode(made), kind, line.connection_id)
 

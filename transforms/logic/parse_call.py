@@ -155,9 +155,9 @@ def peek_call(payload: bytes) -> tuple[str | None, str | None]:
 
 def normalise_email(value: object) -> str | None:
     """Lower-cased and trimmed, as identities are compared; None if it is no email."""
-    if not isinstance(value, str) or "@" not in value:
+    if not isinstance(value, str):
         return None
-    words = value.lower().split(maxsplit=1)
+    words = value.lower().split(None, 1)  # a keyword takes half as long again
     if len(words) != 1:
         return None
     # A test for "is meant as an email", not for "can be delivered": the customer's own system decided that.

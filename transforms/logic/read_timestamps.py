@@ -4,6 +4,7 @@ https://segment.com/docs/connections/spec/common/#timestamps
 """
 
 from datetime import UTC, datetime, timedelta
+from struct import Struct
 
 import msgspec
 
@@ -15,6 +16,12 @@ _SECONDS_A_DAY = 24 * 3600
 # https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#timestamp_type
 MIN_MICROS = -62_135_596_800_000_000
 MAX_MICROS = 253_402_300_799_999_999
+
+# MessagePack's timestamp of 96 bits: what it is, nanoseconds and seconds since 1970.
+# https://github.com/msgpack/msgpack/blob/master/spec.md#timestamp-extension-type
+_TIMESTAMP = Struct(">3sIq")
+_TIMESTAMP_TYPE = b"\xc7\x0c\xff"
+_decode_timestamp = msgspec.msgpack.Decoder(datetime).decode
 
 # A client whose clock runs ahead may date its calls a little into the future (a day covers time zones that were
 # mistaken for UTC); rows that are years ahead break every model that takes max(timestamp): contract section 2.
@@ -31,6 +38,13 @@ def to_micros(moment: datetime | None) -> int | None:
         since = moment.replace(tzinfo=UTC) - _EPOCH
     micros = (since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
     return micros if MIN_MICROS <= micros <= MAX_MICROS else None
+
+
+def to_moment(micros: int) -> datetime:
+    """The inverse of `to_micros`, for what BigQuery can hold; in UTC. Raises ValueError for anything else."""
+    seconds, rest = divmod(micros, 1_000_000)
+    # to add a timedelta to a datetime takes twice as long
+    return _decode_timestamp(_TIMESTAMP.pack(_TIMESTAMP_TYPE, rest * 1000, seconds))
 
 
 def parse_moment(value: object) -> datetime | None:

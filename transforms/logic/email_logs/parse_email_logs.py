@@ -70,11 +70,13 @@ def parse_email_logs(
         arrival = of_a_file
         if message.attributes or message.published_at is not None:
             arrival = _read_arrival(message, read_at, default_workspace_id)
-        try:
-            events = _split_message(payload, max_log_bytes)
-        except Rejected as verdict:
-            rejected.append(_reject(payload, verdict, message))
-            continue
+        events: Sequence[bytes] = (payload,)
+        if not payload.startswith(b"{") or len(payload) > max_log_bytes:
+            try:
+                events = _split_message(payload, max_log_bytes)
+            except Rejected as verdict:
+                rejected.append(_reject(payload, verdict, message))
+                continue
         for event in events:
             try:
                 line = _read_common_event(event, arrival)
@@ -99,7 +101,7 @@ def _split_message(payload: bytes, max_log_bytes: int) -> Sequence[bytes]:
     """The events of a message."""
     if len(payload) > max_log_bytes:
         raise Rejected(Reason.TOO_LARGE, f"{len(payload):,} bytes; a message may have {max_log_bytes:,}")
-    if payload.startswith(b"{") or not payload.lstrip(_WHITESPACE).startswith(b"["):
+    if not payload.lstrip(_WHITESPACE).startswith(b"["):
         return (payload,)
     return _split_batch(payload)
 

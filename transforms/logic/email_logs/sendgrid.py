@@ -44,6 +44,7 @@ EVENTS = MappingProxyType(
 # On its way, never sent, or subscribed again; and what befell the account instead of an email.
 NOT_REPORTED = frozenset({"processed", "deferred", "dropped", "group_resubscribe", "account_status_change"})
 
+_find_event = dict(EVENTS).get  # a proxy takes three times as long
 _OPENED, _CLICKED = EmailEvent.OPENED.value, EmailEvent.CLICKED.value
 _PROVIDER = Provider.SENDGRID
 _MAX_SECONDS = MIN_MILLISECONDS - 1
@@ -101,7 +102,7 @@ def read_common_sendgrid_event(payload: bytes, arrival: Arrival) -> LogLine | No
         return None
     if event.sg_event_id is None:
         return None
-    what, seconds, email = EVENTS.get(event.event), event.timestamp, normalise_email(event.email)
+    what, seconds, email = _find_event(event.event), event.timestamp, normalise_email(event.email)
     if what is None:
         _check_reported(event.event)
         return None
