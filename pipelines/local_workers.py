@@ -44,9 +44,9 @@ _WORKER_DIED = 1
 
 # So much of a worker's input is on its way at once. Beam would send all of it as one message, hundreds of megabytes
 # that it copies half a dozen times before the worker may begin.
-_BYTES_ON_THE_WAY = 2 * BYTES_A_MESSAGE
-# Of each worker: with 256 shards two groups a part, and the last part is soon done.
-_PARTS_OF_GROUPS = 64
+_BYTES_ON_THE_WAY = BYTES_A_MESSAGE
+# Of each worker: with 256 shards a group a part, and the last part is soon done.
+_PARTS_OF_GROUPS = 128
 
 # For each worker: less would all be on its way to the first that asks.
 BYTES_WORTH_SHARING = 4 * _BYTES_ON_THE_WAY
