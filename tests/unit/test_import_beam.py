@@ -9,10 +9,12 @@ FILES = ("--input_files", "calls.jsonl", "--output_dir", "out")
 
 IMPORT = """
 import sys
-from pipelines.import_beam import CLIENTS, import_beam
+from pipelines.import_beam import CLIENTS, PUBSUB_CLIENTS, import_beam
 import_beam(sys.argv[1:])
-print(*(name for name in ("apache_beam", *CLIENTS) if name in sys.modules), sep=",")
-import apache_beam, google.cloud.dataflow, google.cloud.storage, pymongo, apitools
+print(*(name for name in ("apache_beam", *CLIENTS, *PUBSUB_CLIENTS) if name in sys.modules), sep=",")
+import apache_beam, google.cloud.bigquery_storage_v1, google.cloud.dataflow, google.cloud.storage, pymongo, apitools
+from google.cloud import pubsub
+pubsub.PublisherClient
 """
 
 
@@ -34,7 +36,17 @@ def test_what_names_the_cloud_is_told_from_what_does_not(flags: tuple[str, ...],
 
 
 @pytest.mark.slow
-def test_a_run_of_files_waits_for_no_client_and_each_can_be_imported_afterwards() -> None:
-    ran = subprocess.run([sys.executable, "-c", IMPORT, *FILES], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize(
+    ("flags", "imported"),
+    [
+        (FILES, "apache_beam"),
+        ((*FILES, "--output_topic", "projects/p1/topics/t"), "apache_beam,google.cloud.pubsub"),
+        ((*FILES, "--dead_letter_topic=projects/p1/topics/t"), "apache_beam,google.cloud.pubsub"),
+    ],
+)
+def test_a_run_waits_for_no_client_that_it_does_not_need_and_each_can_be_imported_afterwards(
+    flags: tuple[str, ...], imported: str
+) -> None:
+    ran = subprocess.run([sys.executable, "-c", IMPORT, *flags], capture_output=True, text=True, timeout=60)
 
-    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, "apache_beam", "")
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, imported, "")
