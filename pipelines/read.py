@@ -213,5 +213,6 @@ def _read_range(file: Any, start: int, end: int) -> list[bytes]:
 def _block_lines(lines: list[bytes], path: str) -> MessageBlock:
     if lines and lines[0].startswith(_BOM):  # a file that was saved by a Windows editor
         lines[0] = lines[0].removeprefix(_BOM)
-    messages = [Message(line.rstrip(b"\r\n"), {}, None) for line in lines if line and not line.isspace()]
+    nothing: dict[str, str] = {}  # one for all lines, which nobody changes
+    messages = [Message(line.rstrip(b"\r\n"), nothing, None) for line in lines if line and not line.isspace()]
     return MessageBlock(messages, path, time.time_ns() // 1000)

@@ -169,12 +169,13 @@ class _PackHomeFn(beam.DoFn):
     def process(self, block: LogBlock) -> Iterator[tuple[int, bytes]]:
         for line in block.lines:
             line.person_id = own_person(line)
-        yield from self._packs.add(block.lines, [_shard_in_files(line.email, self._shards) for line in block.lines])
+        yield from self._packs.add(block.lines, _shards_in_files([line.email for line in block.lines], self._shards))
         homes: defaultdict[int, LogBlock] = defaultdict(_empty_block)
-        for update in block.updates:
-            homes[_shard_in_files(update_node(update)[-1], self._shards)].updates.append(update)
-        for shard, updates in homes.items():
-            yield shard, _LOG_BLOCKS.encode(updates)
+        shards = _shards_in_files([update_node(update)[-1] for update in block.updates], self._shards)
+        for shard, update in zip(shards, block.updates, strict=True):
+            homes[shard].updates.append(update)
+        for shard, news in homes.items():
+            yield shard, _LOG_BLOCKS.encode(news)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from self._packs.take_rest()
@@ -197,14 +198,14 @@ class _FindInFilesFn(beam.DoFn):
             everything.updates += block.updates
         persons, users = settle_updates(everything.updates)
         spread: defaultdict[int, PersonBlock] = defaultdict(_no_persons)
-        for user in users:
-            spread[_shard_in_files(user.person_id, self._shards)].users.append(user)
+        shards = _shards_in_files([user.person_id for user in users], self._shards)
+        for shard, user in zip(shards, users, strict=True):
+            spread[shard].users.append(user)
         for shard, known in spread.items():
             yield shard, _PERSON_BLOCKS.encode(known)
         found = find_in_files(everything.lines, persons)
         self._repeats.inc(len(found.repeats))
-        shards = [_shard_in_files(person_id, self._shards) for person_id in found.person_ids]
-        yield from self._packs.add(found.lines, shards)
+        yield from self._packs.add(found.lines, _shards_in_files(found.person_ids, self._shards))
         if self._tells_repeats:
             yield from self._packs.add(found.repeats, [REPEATS] * len(found.repeats))
 
@@ -212,9 +213,9 @@ class _FindInFilesFn(beam.DoFn):
         yield from self._packs.take_rest()
 
 
-def _shard_in_files(identifier: str, shards: int) -> int:
-    """By an email, a user_id or a person_id alone: to write a workspace before it takes as long as the rest."""
-    return crc32(identifier.encode()) % shards
+def _shards_in_files(identifiers: Iterable[str], shards: int) -> list[int]:
+    """By emails, user_ids or person_ids alone: to write a workspace before each takes as long as the rest."""
+    return [crc32(identifier.encode()) % shards for identifier in identifiers]
 
 
 def _rebuild_book(log: Iterable[bytes]) -> AddressBook:
