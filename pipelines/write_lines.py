@@ -70,7 +70,7 @@ class _WriteHiddenFn(beam.DoFn):
             self._path = FileSystems.join(self._folder, f".part-{uuid.uuid4().hex}.jsonl{HIDDEN}")
             self._file = _create_file(self._path)
         if lines:
-            self._file.write(b"\n".join(lines) + b"\n")
+            self._file.write(b"\n".join((*lines, b"")))
         return ()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
