@@ -33,6 +33,8 @@ MICROS_A_SECOND = 1_000_000
 
 # A worker holds all lines of a shard at once, and does best with no more than its processor's cache has room for.
 SHARDS_OF_FILES = 256
+# At its address a line stays as it is encoded; at its person it is read whole, which takes eight times the room.
+PERSON_SHARDS_A_SHARD = 4
 # What running jobs were started with: each shard would find another one's memory.
 SHARDS_OF_A_STREAM = 16
 
@@ -86,7 +88,7 @@ class FindRecipients(beam.PTransform):
                 blocks
                 | "PackHome" >> beam.ParDo(_PackHomeFn(shards))
                 | "GatherHome" >> beam.GroupByKey()
-                | "FindInFiles" >> beam.ParDo(_FindInFilesFn(shards, self._tells_repeats))
+                | "FindInFiles" >> beam.ParDo(_FindInFilesFn(shards * PERSON_SHARDS_A_SHARD, self._tells_repeats))
             )
         else:
             shards = self._shards or SHARDS_OF_A_STREAM
