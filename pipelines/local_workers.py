@@ -45,7 +45,7 @@ _WORKER_DIED = 1
 # So much of a worker's input is on its way at once. Beam would send all of it as one message, hundreds of megabytes
 # that it copies half a dozen times before the worker may begin.
 _BYTES_ON_THE_WAY = BYTES_A_MESSAGE
-# Of each worker: with 256 shards a group a part, and the last part is soon done.
+# Of each worker: with 256 shards a group a part, with 1,024 four, and the last part is soon done.
 _PARTS_OF_GROUPS = 128
 
 # For each worker: less would all be on its way to the first that asks.
