@@ -30,6 +30,9 @@ def work(run: int, orders: IO[bytes]) -> None:
     do_as_the_run()
     from apache_beam.runners.worker import sdk_worker_main  # takes a while: the run may be gone by then
 
+    from pipelines.find_arguments import remember_arguments  # imports Beam
+
+    remember_arguments()  # as the run, which a fork of it has done already
     end_bundles_at_once()
     _take_little_at_once()
     os.environ.update(json.loads(orders.readline() or os._exit(0)))
