@@ -9,10 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from typing import IO, Any, NamedTuple, NoReturn
@@ -28,8 +27,9 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from google.protobuf import json_format, text_format
 
 from pipelines.bytes_read import BYTES_READ
-from pipelines.run_worker import BYTES_A_MESSAGE, work
+from pipelines.run_worker import work
 from pipelines.usage import leave
+from transforms.spill import SPILL
 
 # Less is worked through before another worker would have been told of it.
 BYTES_A_WORKER = 64 * 1024 * 1024
@@ -42,14 +42,11 @@ _M_ARENA_MAX = -8  # malloc.h's
 # The exit code of a run whose worker died. It cannot go on: Beam waits for ever for what the worker had in hand.
 _WORKER_DIED = 1
 
-# So much of a worker's input is on its way at once. Beam would send all of it as one message, hundreds of megabytes
-# that it copies half a dozen times before the worker may begin.
-_BYTES_ON_THE_WAY = BYTES_A_MESSAGE
-# Of each worker: with 256 shards a group a part, with 1,024 four, and the last part is soon done.
-_PARTS_OF_GROUPS = 128
-
-# For each worker: less would all be on its way to the first that asks.
-BYTES_WORTH_SHARING = 4 * _BYTES_ON_THE_WAY
+# Of a worker's input so many messages are on their way that it has not begun with: one to begin with next. Beam would
+# send all of it as one, hundreds of megabytes that are copied half a dozen times before the worker may begin.
+_MESSAGES_ON_THE_WAY = 1
+# Of each worker: with 256 shards four groups a part, with 1,024 sixteen, and the last part is soon done.
+_PARTS_OF_GROUPS = 32
 
 _partition_list = ListBuffer.partition
 _partition_groups = GroupingBuffer.partition
@@ -78,7 +75,8 @@ def make_runner_with_workers(count: int) -> FnApiRunner:
         libc.mallopt(_M_ARENA_MAX, 1)
     # A fork has everything imported already, which takes 2 s. macOS and other threads do not bear it.
     start = _fork if sys.platform == "linux" and threading.active_count() == 1 else _spawn
-    _WAITING.extend(start() for _ in range(count))
+    SPILL.open_files(count)
+    _WAITING.extend(start(number) for number in range(count))
     WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(_OurWorker)
     beam_manager: Any = BundleManager
     beam_manager._send_input_to_worker = _send_in_parts
@@ -93,6 +91,8 @@ class _Process(NamedTuple):
     """A worker process that waits for orders."""
 
     orders: IO[bytes]
+    begun: int
+    """What to read a byte from for each message of input that it begins with."""
     wait: Callable[[], int]
     """Until it has ended; its exit code."""
 
@@ -100,20 +100,22 @@ class _Process(NamedTuple):
 _WAITING: list[_Process] = []
 
 
-def _fork() -> _Process:
-    read, write = os.pipe()
+def _fork(number: int) -> _Process:
+    read_orders, orders = os.pipe()
+    begun, tell_begun = os.pipe()
     run, pid = os.getpid(), os.fork()
     if pid == 0:
-        _work_in_fork(run, read)
-    os.close(read)
-    return _Process(os.fdopen(write, "wb"), lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        _work_in_fork(run, read_orders, tell_begun, number)
+    os.close(read_orders)
+    os.close(tell_begun)
+    return _Process(os.fdopen(orders, "wb"), begun, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
-def _work_in_fork(run: int, orders: int) -> NoReturn:
+def _work_in_fork(run: int, orders: int, tell_begun: int, number: int) -> NoReturn:
     exit_code = 1
     try:
         pa.set_memory_pool(pa.system_memory_pool())
-        work(run, os.fdopen(orders, "rb"))
+        work(run, os.fdopen(orders, "rb"), tell_begun, SPILL.files, number)
         exit_code = 0
     except BaseException:
         traceback.print_exc()
@@ -121,11 +123,15 @@ def _work_in_fork(run: int, orders: int) -> NoReturn:
         os._exit(exit_code)  # nothing of the run's own that is done at an exit
 
 
-def _spawn() -> _Process:
-    command = f"trap '' INT; {_MEMORY} exec {shlex.quote(sys.executable)} -m pipelines.run_worker {os.getpid()}"
-    process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE)
+def _spawn(number: int | None = None) -> _Process:
+    """`number`: of the spill file that it writes to. One that was not planned writes to none."""
+    begun, tell_begun = os.pipe()
+    arguments = [str(each) for each in (os.getpid(), tell_begun, "" if number is None else number, *SPILL.files)]
+    command = f"trap '' INT; {_MEMORY} exec {shlex.join([sys.executable, '-m', 'pipelines.run_worker', *arguments])}"
+    process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, pass_fds=(tell_begun, *SPILL.files))
+    os.close(tell_begun)
     assert process.stdin is not None
-    return _Process(process.stdin, process.wait)
+    return _Process(process.stdin, begun, process.wait)
 
 
 class _OurWorker(GrpcWorkerHandler):
@@ -134,6 +140,8 @@ class _OurWorker(GrpcWorkerHandler):
     def __init__(self, _command: bytes, state: Any, provision_info: Any, grpc_server: Any) -> None:
         super().__init__(state, provision_info, grpc_server)
         self._process = _WAITING.pop() if _WAITING else _spawn()
+        self._room = threading.Lock()
+        self._not_begun = 0
         self._watch = threading.Thread(name="run_worker", target=self._wait)
 
     def start_worker(self) -> None:
@@ -151,40 +159,51 @@ class _OurWorker(GrpcWorkerHandler):
         """It ends by itself when its connections do."""
         self._watch.join()
 
+    def send_next(self, stream: Any, parts: Iterator[bytes]) -> bool:
+        """Send it the next part of its input when it has room; False if there is none, or if the worker is gone."""
+        with self._room:
+            while self._not_begun >= _MESSAGES_ON_THE_WAY:
+                begun = len(os.read(self._process.begun, _MESSAGES_ON_THE_WAY))
+                if not begun:
+                    return False
+                self._not_begun -= begun
+            part = next(parts, None)
+            if part is None:
+                return False
+            stream.write(part)
+            stream.flush()
+            self._not_begun += 1
+            return True
+
     def _wait(self) -> None:
         exit_code = self._process.wait()
         if exit_code:
             raise RuntimeError(f"Worker subprocess exited with return code {exit_code}")
 
 
-def _share_list(self: Any, workers: int) -> list[Iterable[bytes]]:
+def _share_list(self: Any, workers: int) -> list[Iterator[bytes]]:
     """The elements for each worker, in place of Beam's method, which deals them out beforehand."""
-    return share_parts(_partition_list(self, workers))
+    return share_parts(chain(*_partition_list(self, workers)), workers)
 
 
-def _share_groups(self: Any, workers: int) -> list[Iterable[bytes]]:
+def _share_groups(self: Any, workers: int) -> list[Iterator[bytes]]:
     """The groups for each worker in several parts, in place of Beam's method, which makes one part of them all."""
     if not self._grouped_output:
         groups = self._table
-        parts: list[list[bytes]] = [[] for _ in range(workers)]
+        parts: list[bytes] = []
         keys, stride = list(groups), workers * _PARTS_OF_GROUPS
         for start in range(min(stride, len(keys))):
             self._table = defaultdict(list, {key: groups.pop(key) for key in keys[start::stride]})
             self._grouped_output = None
-            parts[start % workers] += _partition_groups(self, 1)[0]
-        self._grouped_output = parts
-    return share_parts(self._grouped_output)
+            parts += _partition_groups(self, 1)[0]
+        self._grouped_output = [parts]
+    return share_parts(chain(*self._grouped_output), workers)
 
 
-def share_parts(parts: Sequence[Sequence[bytes]]) -> list[Iterable[bytes]]:
-    """What was dealt out to each worker, as what each takes from all of it when it has room: one may be slower.
-
-    Little stays dealt out: there would be room for all of it with the first that asks.
-    """
-    waiting = deque(chain(*parts))
-    if sum(map(len, waiting)) < BYTES_WORTH_SHARING * len(parts):
-        return list(parts)
-    return [_take(waiting) for _ in parts]
+def share_parts(parts: Iterable[bytes], workers: int) -> list[Iterator[bytes]]:
+    """For each worker what it takes from all of it when it has room: one may be slower."""
+    waiting = deque(part for part in parts if part)  # Beam sends no message for what is empty
+    return [_take(waiting) for _ in range(workers)]
 
 
 def _take(waiting: deque[bytes]) -> Iterator[bytes]:
@@ -195,20 +214,14 @@ def _take(waiting: deque[bytes]) -> Iterator[bytes]:
 
 def _send_in_parts(self: Any, bundle: str, transform: str, parts: Iterable[bytes] | None) -> None:
     """Send a worker its input while it works, in place of Beam's method, which sends all of it before."""
-    channel = self._worker_handler.data_conn
-    to_send = channel, channel.output_stream(bundle, transform), parts or ()
-    threading.Thread(target=_send, args=to_send, daemon=True).start()
+    worker = self._worker_handler
+    stream = worker.data_conn.output_stream(bundle, transform)
+    threading.Thread(target=_send, args=(worker, stream, iter(parts or ())), daemon=True).start()
 
 
-def _send(channel: Any, stream: Any, parts: Iterable[bytes]) -> None:
-    for part in parts:
-        while channel._to_send.byte_size() + channel._pending_send.byte_size() > _BYTES_ON_THE_WAY:
-            if channel._closed:  # nobody takes what was sent, and what waits in a full queue would wait for ever
-                return
-            time.sleep(0.005)
-        stream.write(part)
-        if stream.size() >= BYTES_A_MESSAGE:
-            stream.flush()
+def _send(worker: _OurWorker, stream: Any, parts: Iterator[bytes]) -> None:
+    while worker.send_next(stream, parts):
+        pass
     stream.close()
 
 

@@ -19,10 +19,12 @@ _SAMPLING_MS = 10
 BYTES_A_MESSAGE = 256 * 1024
 
 
-def work(run: int, orders: IO[bytes]) -> None:
+def work(run: int, orders: IO[bytes], tell_begun: int, spill_files: list[int], own_file: int | None) -> None:
     """Work for the run, the process of this number, until it says that it is over, or is gone.
 
     `orders`: a line comes from it when there is work, the environment that Beam's worker wants as JSON.
+    `tell_begun`: where to write a byte for each message of input that is begun with.
+    `spill_files`, `own_file`: see `Spill.adopt`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the run ends its workers itself
     threading.Thread(target=_end_with, args=(run,), daemon=True).start()
@@ -31,10 +33,13 @@ def work(run: int, orders: IO[bytes]) -> None:
     from apache_beam.runners.worker import sdk_worker_main  # takes a while: the run may be gone by then
 
     from pipelines.find_arguments import remember_arguments  # imports Beam
+    from transforms.spill import SPILL
 
+    SPILL.adopt(spill_files, own_file)
     remember_arguments()  # as the run, which a fork of it has done already
     end_bundles_at_once()
     _take_little_at_once()
+    _tell_what_is_begun(tell_begun)
     os.environ.update(json.loads(orders.readline() or os._exit(0)))
     ours = logging.StreamHandler(sys.stderr)
     ours.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
@@ -64,6 +69,21 @@ def _take_little_at_once() -> None:
     channel_factory.GRPCChannelFactory.DEFAULT_OPTIONS.append(("grpc.http2.bdp_probe", 0))
 
 
+def _tell_what_is_begun(tell_begun: int) -> None:
+    """Let the run know when the next message may come: it cannot see what waits here."""
+    from apache_beam.runners.worker.bundle_processor import DataInputOperation
+
+    process = DataInputOperation.process_encoded
+
+    def tell_and_process(self: DataInputOperation, message: bytes) -> None:
+        if message:  # the last one has only its end
+            os.write(tell_begun, b"\0")
+        process(self, message)
+
+    beam_input: Any = DataInputOperation
+    beam_input.process_encoded = tell_and_process
+
+
 def _end_with(run: int) -> None:
     """End this process with the run: Beam would leave it behind when the run is killed, or wait for it."""
     while os.getppid() == run and os.path.exists(os.environ[SHARED]):
@@ -72,4 +92,5 @@ def _end_with(run: int) -> None:
 
 
 if __name__ == "__main__":
-    work(int(sys.argv[1]), sys.stdin.buffer)
+    parent, tell_begun, own, *files = sys.argv[1:]
+    work(int(parent), sys.stdin.buffer, int(tell_begun), [int(file) for file in files], int(own) if own else None)

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from benchmarks.generate_calls import generate_calls
-from pipelines.local_workers import BYTES_A_WORKER, BYTES_WORTH_SHARING, count_workers, share_parts
+from pipelines.local_workers import BYTES_A_WORKER, count_workers, share_parts
 from tests.emulator.programs import BESIDE_A_THREAD, line, start_program
 
 TABLES = ("activities", "identifies", "group_identifies", "aliases", "audience_memberships", "identities", "counts")
@@ -35,26 +35,24 @@ def test_a_large_input_gets_a_worker_a_core(
 
 
 def test_each_worker_takes_what_it_has_room_for() -> None:
-    parts = [number.to_bytes(BYTES_WORTH_SHARING // 2) for number in range(5)]
+    slow, fast = share_parts([b"1", b"2", b"", b"3", b"4"], 2)
 
-    slow, fast = map(iter, share_parts([parts[::2], parts[1::2]]))
-
-    first = next(slow)
-    assert sorted([first, *fast]) == parts
+    assert next(slow) == b"1"
+    assert list(fast) == [b"2", b"3", b"4"]
     assert list(slow) == []
 
 
-def test_little_stays_dealt_out() -> None:
-    assert [list(part) for part in share_parts([[b"1", b"3"], [b"2"]])] == [[b"1", b"3"], [b"2"]]
-
-
-SHARING = """
+CHANGED = """
 import sys
 from pipelines import local_workers
 from pipelines.segment_to_bigquery import run
-local_workers.BYTES_WORTH_SHARING = 0
+from transforms import spill
+{change}
 sys.exit(run(sys.argv[1:]))
 """
+EVERY_BLOCK_WAITS = CHANGED.format(change="spill.SMALLEST_BYTES = 0")
+ONE_GROUP_A_PART = CHANGED.format(change="local_workers._PARTS_OF_GROUPS = 10_000")
+NOBODY_READS = CHANGED.format(change="def refuse(*_): raise OSError('refused')\nspill.Spill.take = refuse")
 
 
 def finish(*flags: str, program: Sequence[str] = ("-m", "pipelines.segment_to_bigquery")) -> tuple[int, str]:
@@ -73,11 +71,15 @@ def rows_of(folder: Path, table: str) -> list[tuple[object, ...]]:
     return sorted(duckdb.execute(query, [f"{folder / table}/*.parquet"]).fetchall(), key=repr)
 
 
-@pytest.mark.slow
-def test_two_workers_write_what_one_writes(tmp_path: Path) -> None:
-    calls = tmp_path / "calls.jsonl"
-    generate_calls(calls, 20_000, seed=7)  # 22 MB: six blocks
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("calls") / "calls.jsonl"
+    generate_calls(path, 20_000, seed=7)  # 22 MB: six blocks
+    return path
 
+
+@pytest.mark.slow
+def test_two_workers_write_what_one_writes(tmp_path: Path, calls: Path) -> None:
     def run(name: str, workers: str, **options: Sequence[str]) -> None:
         flags = "--input_files", str(calls), "--output_dir", str(tmp_path / name), workers
         exit_code, said = finish(*flags, **options)
@@ -86,17 +88,30 @@ def test_two_workers_write_what_one_writes(tmp_path: Path) -> None:
 
     run("one", "--direct_num_workers=1")
     run("two", TWO)
-    run("sharing", TWO, program=("-c", SHARING))
+    run("waiting", TWO, program=("-c", EVERY_BLOCK_WAITS))
+    run("small parts", TWO, program=("-c", ONE_GROUP_A_PART))
 
     for table in TABLES:
-        assert rows_of(tmp_path / "two", table) == rows_of(tmp_path / "one", table), table
-        assert rows_of(tmp_path / "sharing", table) == rows_of(tmp_path / "one", table), table
+        written = rows_of(tmp_path / "one", table)
+        assert rows_of(tmp_path / "two", table) == written, table
+        assert rows_of(tmp_path / "waiting", table) == written, table
+        assert rows_of(tmp_path / "small parts", table) == written, table
+
+
+@pytest.mark.slow
+def test_blocks_wait_in_files(tmp_path: Path, calls: Path) -> None:
+    flags = "--input_files", str(calls), "--output_dir", str(tmp_path / "out"), TWO
+
+    exit_code, said = finish(*flags, program=("-c", NOBODY_READS))
+
+    assert exit_code == 1
+    assert "OSError: refused" in said
 
 
 @pytest.mark.slow
 def test_a_process_that_cannot_be_forked_starts_its_workers_anew(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.jsonl").write_bytes(line(name))
+    for name in ("a", "b"):  # their blocks are large enough to wait in files
+        (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(line(f"{name}{number}") for number in range(1_000)))
     flags = ["--input_files", f"{tmp_path}/*.jsonl", "--output_dir", str(tmp_path / "out"), TWO]
 
     done = subprocess.run(
@@ -104,7 +119,7 @@ def test_a_process_that_cannot_be_forked_starts_its_workers_anew(tmp_path: Path)
     )
 
     assert done.returncode == 0, done.stderr
-    assert len(rows_of(tmp_path / "out", "activities")) == 2
+    assert len(rows_of(tmp_path / "out", "activities")) == 2_000
 
 
 @pytest.mark.slow
