@@ -1,6 +1,7 @@
 """The import of Beam, without what a run that stays on this machine has no use for."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ _CLOUDS = ("--runner", "--output_dataset")
 
 def import_beam(argv: Sequence[str]) -> None:
     """Import Beam, without the clients if these flags need none. Whatever asks for one later finds it as always."""
+    # NumPy's import starts threads that spin for a tenth of a second, for linear algebra that nobody here does.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if needs_no_client(argv):
         names_topic = any("projects/" in word for word in argv)
         with _without(CLIENTS if names_topic else CLIENTS + PUBSUB_CLIENTS):

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -50,3 +51,20 @@ def test_a_run_waits_for_no_client_that_it_does_not_need_and_each_can_be_importe
     ran = subprocess.run([sys.executable, "-c", IMPORT, *flags], capture_output=True, text=True, timeout=60)
 
     assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, imported, "")
+
+
+THREADS = """
+import os
+from pipelines.import_beam import import_beam
+import_beam([])
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.slow
+def test_numpy_starts_no_threads_but_those_that_somebody_asks_for() -> None:
+    def count(**environment: str) -> int:
+        command = [sys.executable, "-c", THREADS]
+        return int(subprocess.check_output(command, env={**os.environ, **environment}, timeout=60))
+
+    assert count(OPENBLAS_NUM_THREADS="2") == count() + 1
