@@ -38,10 +38,13 @@ class Spill:
         return self._files
 
     def open_files(self, count: int) -> None:
-        """Make a file for each of so many workers that are still to be started."""
+        """Make a file for each of so many workers that are still to be started; those of an earlier run are gone."""
+        for file in self._files:
+            os.close(file)
+        self._files = []
         for _ in range(count):
-            with tempfile.TemporaryFile(prefix="spill_", buffering=0) as file:
-                self._files.append(os.dup(file.fileno()))
+            with tempfile.TemporaryFile(prefix="spill_", buffering=0) as unnamed:
+                self._files.append(os.dup(unnamed.fileno()))
 
     def adopt(self, files: list[int], own: int | None) -> None:
         """Read these files, and write to the one of the number `own`, if it is given."""
@@ -54,7 +57,7 @@ class Spill:
         with self._lock:
             start = self._end
             try:
-                self._end += os.write(self._files[self._own], block)
+                self._end += os.pwrite(self._files[self._own], block, start)
             except OSError:  # the disk is full, for one
                 return block
             if self._end < start + len(block):

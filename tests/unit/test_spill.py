@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -23,8 +24,9 @@ def workers() -> Iterator[tuple[Spill, Spill]]:
     first.adopt(run.files, 0)
     second.adopt(run.files, 1)
     yield first, second
-    for file in run.files:
-        os.close(file)
+    for file in {*run.files, *first.files}:
+        with suppress(OSError):  # a test has closed it
+            os.close(file)
 
 
 def test_a_reference_travels_and_anybody_takes_the_block(workers: tuple[Spill, Spill]) -> None:
@@ -58,6 +60,15 @@ def test_threads_do_not_mix_their_blocks(workers: tuple[Spill, Spill]) -> None:
     assert list(map(workers[1].take, travelled)) == blocks
 
 
+def test_another_run_has_files_of_its_own(workers: tuple[Spill, Spill]) -> None:
+    first, _ = workers
+    first.put(BLOCK)
+
+    first.open_files(1)
+
+    assert os.fstat(first.files[0]).st_size == 0
+
+
 def test_where_nobody_has_opened_files_blocks_travel() -> None:
     assert Spill().put(BLOCK) == BLOCK
     assert Spill().take(BLOCK) == BLOCK
@@ -81,9 +92,9 @@ def test_a_block_that_is_cut_off_travels_and_the_next_is_found(
     workers: tuple[Spill, Spill], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = workers
-    write = os.write
+    write = os.pwrite
     with monkeypatch.context() as nearly_full:
-        nearly_full.setattr(os, "write", lambda file, block: write(file, block[:10]))
+        nearly_full.setattr(os, "pwrite", lambda file, block, start: write(file, block[:10], start))
         assert first.put(BLOCK) == BLOCK
 
     assert second.take(first.put(BLOCK[::-1])) == BLOCK[::-1]
