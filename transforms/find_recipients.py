@@ -26,7 +26,7 @@ from transforms.logic.find_recipients import (
     settle_updates,
     update_node,
 )
-from transforms.pack_lines import LinePacks
+from transforms.pack_lines import LinePacks, seal
 from transforms.several_outputs import gives_several
 
 MICROS_A_SECOND = 1_000_000
@@ -166,12 +166,13 @@ class _PackHomeFn(beam.DoFn):
         self._shards = shards
 
     def start_bundle(self) -> None:
-        self._packs = LinePacks(self._shards)
+        self._packs = LinePacks()
 
     def process(self, block: LogBlock) -> Iterator[tuple[int, bytes]]:
         for line in block.lines:
             line.person_id = own_person(line)
-        yield from self._packs.add(block.lines, _shards_in_files([line.email for line in block.lines], self._shards))
+        shards = _shards_in_files([line.email for line in block.lines], self._shards)
+        yield from self._packs.add(seal(block.lines), shards)
         homes: defaultdict[int, LogBlock] = defaultdict(_empty_block)
         shards = _shards_in_files([update_node(update)[-1] for update in block.updates], self._shards)
         for shard, update in zip(shards, block.updates, strict=True):
@@ -190,7 +191,7 @@ class _FindInFilesFn(beam.DoFn):
         self._repeats = Metrics.counter("find_recipients", "duplicates")
 
     def start_bundle(self) -> None:
-        self._packs = LinePacks(self._shards)
+        self._packs = LinePacks()
 
     def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         everything = SealedBlock([], [])
