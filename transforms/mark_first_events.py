@@ -14,6 +14,7 @@ from schemas.email_calls import EmailCallBlock
 from schemas.email_histories import PersonBlock
 from transforms.cached_log import LogCache
 from transforms.coders import CompressedStructCoder
+from transforms.logic.email_facts import in_full
 from transforms.logic.mark_first_events import PersonHistories
 
 MICROS_A_SECOND = 1_000_000
@@ -59,7 +60,8 @@ class _MarkInFilesFn(beam.DoFn):
             block = _PERSON_BLOCKS.decode(packed)
             everything.lines += block.lines
             everything.users += block.users
-        calls = PersonHistories(implied_open_on_click=self._implied_open_on_click).advance(everything)
+        histories = PersonHistories(implied_open_on_click=self._implied_open_on_click, make_fact=in_full)
+        calls = histories.advance(everything)
         for start in range(0, len(calls), CALLS_A_BLOCK):
             yield EmailCallBlock(calls[start : start + CALLS_A_BLOCK])
 

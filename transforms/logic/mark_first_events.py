@@ -1,7 +1,7 @@
 """Which opens and clicks are a person's first, and when a person is to be identified."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 
 import msgspec
@@ -12,7 +12,9 @@ from schemas.email_logs import EmailEvent, LogLine
 from transforms.logic.email_facts import (
     IDENTIFIED,
     Facts,
+    MakeFact,
     click_fact,
+    digest,
     group_fact,
     identified_fact,
     of_person,
@@ -75,10 +77,13 @@ class PersonHistories:
 
     16 bytes each: an email of a run that was opened, one that was opened and clicked, a link that was clicked, an
     account, an identification. The whole line of the first click while its email has no open. A few texts a person.
+
+    `make_fact`: `in_full` where nothing is remembered and no history moves, in a run over files.
     """
 
-    def __init__(self, *, implied_open_on_click: bool) -> None:
+    def __init__(self, *, implied_open_on_click: bool, make_fact: MakeFact = digest) -> None:
         self._implied_open_on_click = implied_open_on_click
+        self._make_fact = make_fact
         self._facts = Facts()
         self._said = Facts()
         """What is said of a person once for ever."""
@@ -159,7 +164,9 @@ class PersonHistories:
             self._touch(person)
         if user_id is not None:
             self._identify(person, user_id, line.email, line.at, calls, line.connection_id)
-        if line.account_id is not None and self._say(line.workspace_id, person.person_id, group_fact(line)):
+        if line.account_id is not None and self._say(
+            line.workspace_id, person.person_id, group_fact(line, self._make_fact)
+        ):
             calls.append(EmailCall(_GROUP, line, user_id, line.at))
         if line.is_machine or line.event not in _ENGAGEMENTS:
             calls.append(EmailCall(_REPORTED_AS[line.event], line, user_id, line.at))
@@ -169,7 +176,7 @@ class PersonHistories:
             self._tell_click(line, user_id, calls)
 
     def _tell_open(self, line: LogLine, user_id: str | None, calls: list[EmailCall]) -> None:
-        opened = _of_own(line, open_fact(line))
+        opened = self._of_own(open_fact, line)
         is_first = self._facts.note(opened, line.arrived_at)
         calls.append(EmailCall(_EMAIL_OPENED, line, user_id, line.at, is_unique_open=is_first))
         if is_first:
@@ -179,12 +186,12 @@ class PersonHistories:
                 self._reward(click, user_id, max(line.at, click.at), line.arrived_at, calls)
 
     def _tell_click(self, line: LogLine, user_id: str | None, calls: list[EmailCall]) -> None:
-        opened = _of_own(line, open_fact(line))
+        opened = self._of_own(open_fact, line)
         if self._implied_open_on_click and self._facts.note(opened, line.arrived_at):
             calls.append(
                 EmailCall(_EMAIL_UNIQUE_OPENS, line, user_id, line.at, is_unique_open=True, is_implied_open=True)
             )
-        is_first = self._facts.note(_of_own(line, click_fact(line)), line.arrived_at)
+        is_first = self._facts.note(self._of_own(click_fact, line), line.arrived_at)
         calls.append(EmailCall(_LINK_CLICKED, line, user_id, line.at, is_unique_click=is_first))
         if is_first:
             calls.append(EmailCall(_UNIQUE_LINK_CLICK, line, user_id, line.at, is_unique_click=True))
@@ -194,7 +201,7 @@ class PersonHistories:
             self._await_open(opened, line)
 
     def _reward(self, click: LogLine, user_id: str | None, at: int, noted_at: int, calls: list[EmailCall]) -> None:
-        if self._facts.note(_of_own(click, reward_fact(click)), noted_at):
+        if self._facts.note(self._of_own(reward_fact, click), noted_at):
             calls.append(EmailCall(_REWARD, click, user_id, at, is_unique_open=True, is_unique_click=True))
 
     def _await_open(self, opened: bytes, click: LogLine) -> None:
@@ -204,7 +211,7 @@ class PersonHistories:
 
     def _say(self, workspace_id: str, person_id: str, fact: bytes) -> bool:
         """Whether it is still to be said of this person."""
-        return self._said.note(of_person(workspace_id, person_id, fact), 0)
+        return self._said.note(of_person(workspace_id, person_id, fact, self._make_fact), 0)
 
     def _learn_user(self, news: KnownUser, calls: list[EmailCall]) -> None:
         person = self._person(news.workspace_id, news.person_id)
@@ -252,7 +259,7 @@ class PersonHistories:
         if self._identified.get((workspace_id, person_id)) == user_id:
             return
         self._identified[workspace_id, person_id] = user_id
-        identified = identified_fact(user_id)
+        identified = identified_fact(user_id, self._make_fact)
         facts = [(person_id, identified)]
         if user_id == person.user_id:
             at = min(at, person.known_at)
@@ -275,10 +282,10 @@ class PersonHistories:
             self._facts.note(of_person(workspace_id, person_id, fact), history.touched_at)
         for click in history.awaiting:
             own = msgspec.structs.replace(click, person_id=person_id)
-            opened = _of_own(own, open_fact(own))
+            opened = self._of_own(open_fact, own)
             if self._implied_open_on_click:  # it was an open, and has been rewarded
                 self._facts.note(opened, history.touched_at)
-                self._facts.note(_of_own(own, reward_fact(own)), history.touched_at)
+                self._facts.note(self._of_own(reward_fact, own), history.touched_at)
             else:
                 self._await_open(opened, own)
         opens = [
@@ -290,6 +297,11 @@ class PersonHistories:
             if user_id is not None:
                 self._identify(person, user_id, click.email, click.at, calls)
             self._reward(click, user_id, click.at, history.touched_at, calls)
+
+    def _of_own(self, fact: Callable[[LogLine, MakeFact], bytes], line: LogLine) -> bytes:
+        """The fact of the line about its person."""
+        make = self._make_fact
+        return of_person(line.workspace_id, line.person_id or "", fact(line, make), make)
 
     def _person(self, workspace_id: str, person_id: str) -> _Person:
         person = self._persons.get((workspace_id, person_id))
@@ -305,8 +317,3 @@ class PersonHistories:
 def _news_order(news: KnownUser) -> tuple[int, str]:
     """As updates are ordered: by version, then by whose the user_id is."""
     return news.version, news.person_id if news.is_theirs else news.holder
-
-
-def _of_own(line: LogLine, fact: bytes) -> bytes:
-    """The fact about the person of the line."""
-    return of_person(line.workspace_id, line.person_id or "", fact)
