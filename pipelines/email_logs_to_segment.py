@@ -24,9 +24,7 @@ from pipelines.read import ReadFiles, ReadSubscription
 from pipelines.report import Reported, run_reported
 from pipelines.report_emails import describe_calls, read_outcomes
 from pipelines.runners import is_local, make_options, make_runner
-from pipelines.send_calls import SendCalls, SendCallsAndTell
 from pipelines.version import pipeline_version
-from pipelines.write_bigquery import FailIfRefused, WriteBigQuery
 from pipelines.write_calls import (
     CALLS_FOLDER,
     DEAD_LETTERS_FOLDER,
@@ -156,6 +154,8 @@ def deliver(calls: PCollection, settings: EmailSettings) -> Delivered:
     elif settings.output_topic is not None:
         _ = calls | "PublishCalls" >> PublishCalls(settings.output_topic)
     if settings.segment_endpoint is not None:
+        from pipelines.send_calls import SendCalls, SendCallsAndTell  # with an HTTP client, which others do without
+
         segment = settings.segment_endpoint, settings.write_key_source, settings.max_rejected_percent
         if tells:
             sent = calls | "SendCalls" >> SendCallsAndTell(*segment)
@@ -177,6 +177,8 @@ def count_all(delivered: Delivered, dead_letters: PCollection, repeats: PCollect
 
 def write_ledgers(dead_letters: PCollection, counts: PCollection, dataset: str) -> None:
     """The books: `dead_letters` and `email_counts`. Their rows are few, so streaming inserts do, from files too."""
+    from pipelines.write_bigquery import FailIfRefused, WriteBigQuery  # with Google's clients, which others do without
+
     ledgers = (
         dead_letters | "ShapeDeadLetters" >> ShapeDeadLetters(pipeline_version()),
         counts | "CountOutcomes" >> CountOutcomes(COUNTS_WINDOW_SECONDS, "email_counts"),

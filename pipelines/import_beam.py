@@ -10,8 +10,9 @@ CLIENTS = ("apitools", "google.cloud.bigquery_storage_v1", "google.cloud.dataflo
 """Of Google's older APIs, of BigQuery's storage, of Dataflow, of Cloud Storage and of MongoDB. They are extras of
 Beam's, which does without each that is not installed, and a quarter of the time that its import takes."""
 
-PUBSUB_CLIENTS = ("google.cloud.pubsub",)
-"""Of Pub/Sub: the same, but where a flag names a topic or a subscription Beam must have it."""
+PUBSUB_CLIENTS = ("google.auth", "google.cloud.pubsub", "requests")
+"""Of Pub/Sub, and what it signs in with: the same, but where a flag names a topic or a subscription Beam must have
+it."""
 
 _CLOUDS = ("--runner", "--output_dataset")
 
@@ -23,7 +24,8 @@ def import_beam(argv: Sequence[str]) -> None:
     if needs_no_client(argv):
         names_topic = any("projects/" in word for word in argv)
         with _without(CLIENTS if names_topic else CLIENTS + PUBSUB_CLIENTS):
-            import apache_beam  # noqa: F401
+            # Beam has the latter only if BigQuery's is whole, and it is read wherever calls may be published.
+            import apache_beam.io.gcp.pubsub  # noqa: F401
 
 
 def needs_no_client(argv: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from pipelines.bytes_read import BYTES_READ
 from pipelines.read import UnreadableFileError
-from pipelines.segment_api import SegmentUnreachableError
+from pipelines.segment_endpoint import SegmentUnreachableError
 from pipelines.usage import INTERRUPTED, interrupt_again
 from pipelines.write_key import NoWriteKeyError
 from transforms.rejection_limit import MostlyRejectedError

@@ -20,7 +20,7 @@ import tenacity
 import urllib3
 
 from pipelines.hurry_answers import HurryingAdapter
-from pipelines.segment_endpoint import batch_url
+from pipelines.segment_endpoint import SegmentUnreachableError, batch_url
 from schemas.outgoing_calls import OutgoingCall
 
 # https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size: 500 KB a request,
@@ -86,10 +86,6 @@ _SPACES = "|".join(f"{code:04x}" for code in range(0x3001) if chr(code).isspace(
 _SPACE = rf"(?:[bfnrt]|u(?i:{_SPACES}))"
 _BEGINNING = r"(?:(?<!\w)|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4}))"
 _LOGGER = logging.getLogger(__name__)
-
-
-class SegmentUnreachableError(RuntimeError):
-    """Segment did not take a request for so long that it is time to tell. Nothing is lost: send the calls again."""
 
 
 class Sent(NamedTuple):

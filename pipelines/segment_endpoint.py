@@ -1,4 +1,4 @@
-"""Where Segment takes calls."""
+"""Where Segment takes calls, and what is raised when nobody is there. Without a client: every run imports it."""
 
 import re
 from ipaddress import IPv6Address
@@ -8,6 +8,10 @@ from urllib.parse import urlsplit
 # request would fail, and none before the first.
 _LABEL = r"[a-z0-9_-]{1,63}"
 _SERVER = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[([0-9a-f:.]+)\])(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
+
+
+class SegmentUnreachableError(RuntimeError):
+    """Segment did not take a request for so long that it is time to tell. Nothing is lost: send the calls again."""
 
 
 def batch_url(endpoint: str) -> str:

@@ -28,7 +28,6 @@ from pipelines.report import Reported, run_reported
 from pipelines.report_calls import describe_persons, read_outcomes
 from pipelines.runners import is_local, make_options, make_runner
 from pipelines.version import pipeline_version
-from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, FailIfRefused, WriteBigQuery
 from pipelines.write_dead_letters import PublishDeadLetters
 from pipelines.write_identity_updates import FOLDER, PublishIdentityUpdates, WriteIdentityUpdates
 from pipelines.write_lines import complete_lines
@@ -118,6 +117,9 @@ def write(outputs: Outputs, settings: Settings) -> None:
     """All outputs: the data first, then the ledgers, which also hold what BigQuery refused of the data."""
     dead_letters, counts = outputs.dead_letters, outputs.counts
     if settings.output_dataset is not None:
+        # With Google's clients, which runs without a dataset do without.
+        from pipelines.write_bigquery import DATA_TABLES, LEDGER_TABLES, FailIfRefused, WriteBigQuery
+
         rows = (outputs.facts, outputs.identities) | "FlattenRows" >> beam.Flatten()
         refused = rows | "WriteData" >> WriteBigQuery(settings.output_dataset, DATA_TABLES, settings.bigquery_method)
         if refused is not None:

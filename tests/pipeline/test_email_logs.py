@@ -273,7 +273,7 @@ def test_no_line_is_lost_between_packs_and_blocks_of_files(monkeypatch: pytest.M
     lines = [log_line(f"l{number % 30}", email=f"{number % 30}@x.example") for number in range(40)]
     at_once = send_files(lines)
 
-    monkeypatch.setattr(pack_lines, "PACK_BYTES", 300)
+    monkeypatch.setattr(pack_lines, "WAITING_BYTES", 300)
     monkeypatch.setattr(parse_email_logs, "MESSAGES_AT_ONCE", 2)
     in_small_packs = send_files(lines, settings=replace(STREAMING, recipient_shards=2))
 

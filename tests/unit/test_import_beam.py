@@ -13,7 +13,8 @@ import sys
 from pipelines.import_beam import CLIENTS, PUBSUB_CLIENTS, import_beam
 import_beam(sys.argv[1:])
 print(*(name for name in ("apache_beam", *CLIENTS, *PUBSUB_CLIENTS) if name in sys.modules), sep=",")
-import apache_beam, google.cloud.bigquery_storage_v1, google.cloud.dataflow, google.cloud.storage, pymongo, apitools
+import apache_beam, google.auth, google.cloud.bigquery_storage_v1, google.cloud.dataflow, google.cloud.storage
+import apitools, pymongo, requests
 from google.cloud import pubsub
 pubsub.PublisherClient
 """
@@ -41,8 +42,8 @@ def test_what_names_the_cloud_is_told_from_what_does_not(flags: tuple[str, ...],
     ("flags", "imported"),
     [
         (FILES, "apache_beam"),
-        ((*FILES, "--output_topic", "projects/p1/topics/t"), "apache_beam,google.cloud.pubsub"),
-        ((*FILES, "--dead_letter_topic=projects/p1/topics/t"), "apache_beam,google.cloud.pubsub"),
+        ((*FILES, "--output_topic", "projects/p1/topics/t"), "apache_beam,google.auth,google.cloud.pubsub,requests"),
+        ((*FILES, "--dead_letter_topic=projects/p1/topics/t"), "apache_beam,google.auth,google.cloud.pubsub,requests"),
     ],
 )
 def test_a_run_waits_for_no_client_that_it_does_not_need_and_each_can_be_imported_afterwards(

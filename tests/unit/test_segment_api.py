@@ -26,14 +26,13 @@ from pipelines.segment_api import (
     MAX_REQUEST_CALLS,
     Packer,
     SegmentApi,
-    SegmentUnreachableError,
     Sent,
     is_refusal,
     join_calls,
     quote_answer,
     read_retry_after,
 )
-from pipelines.segment_endpoint import batch_url
+from pipelines.segment_endpoint import SegmentUnreachableError, batch_url
 from pipelines.usage import UsageError
 from pipelines.write_key import SEGMENT_WRITE_KEY, NoWriteKeyError, WriteKeySource
 from schemas.calls import MAX_CALL_BYTES
