@@ -60,7 +60,7 @@ _COMMANDS: dict[str, Command] = {
     BY_THE_DOCS: lambda log, output: ["benchmarks.email_by_the_docs", log, output],
     PLAIN_LOOP: lambda log, output: ["benchmarks.email_plain_loop", log, output],
 }
-
+_READ_UPDATES = {PIPELINE: "--identity_files", BY_THE_DOCS: "--updates", PLAIN_LOOP: "--updates"}
 
 _COLUMNS = (*cost_columns("lines"), *ratio_columns())
 
@@ -83,18 +83,29 @@ class EmailReport(msgspec.Struct):
     machine: dict[str, Any]
     seed: int
     skew: Skew
+    identities: bool
+    """Whether identity updates were read as well."""
     rounds: int
     sizes: list[SizeReport]
 
 
 def compare_emails(
-    folder: Path, engines: Mapping[str, Command], lines: int, rounds: int, seed: int, skew: Skew, progress: Console
+    folder: Path,
+    engines: Mapping[str, Command],
+    lines: int,
+    rounds: int,
+    seed: int,
+    skew: Skew,
+    identities: bool,
+    progress: Console,
 ) -> SizeReport:
     """Generate, run and check in `folder`. Raises `EnginesDiffer` and `ProgramFailed`."""
     folder.mkdir()
-    log = folder / "log.jsonl"
+    log, updates = folder / "log.jsonl", folder / "updates.jsonl" if identities else None
     with progress.status(f"generating {lines:,} lines"):
-        truth: Truth = run_apart(generate_email_logs, log, lines, seed, skew)
+        truth: Truth = run_apart(generate_email_logs, log, lines, seed, skew, updates)
+    if updates is not None:
+        engines = {name: add_updates(command, _READ_UPDATES[name], updates) for name, command in engines.items()}
     (folder / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(truth), indent=1))
     megabytes = log.stat().st_size / 1e6
     progress.print(f"generated {lines:,} lines, {megabytes:,.0f} MB")
@@ -103,15 +114,20 @@ def compare_emails(
     return SizeReport(lines, sum(truth.calls.values()), megabytes, truth.lines_of_the_busiest, costs)
 
 
+def add_updates(command: Command, flag: str, updates: Path) -> Command:
+    """The same, with identity updates."""
+    return lambda log, output: [*command(log, output), flag, str(updates)]
+
+
 def _check(outputs: dict[str, Path], truth: Truth) -> None:
     differences = run_apart(check_email_outputs, outputs, truth)
     if differences:
         raise EnginesDiffer("\n".join(["the engines differ, so no time is shown:", *differences]))
 
 
-def _title(size: SizeReport, skew: Skew) -> str:
-    skewed = "" if skew == Skew.NONE else f", skew {skew}"
-    return f"{size.lines:,} lines{skewed}"
+def _title(size: SizeReport, report: EmailReport) -> str:
+    skewed = "" if report.skew == Skew.NONE else f", skew {report.skew}"
+    return f"{size.lines:,} lines{skewed}{', with identity updates' if report.identities else ''}"
 
 
 def _rows(size: SizeReport) -> list[tuple[str, ...]]:
@@ -132,7 +148,7 @@ def _growth_columns(report: EmailReport) -> list[str]:
 def make_email_tables(report: EmailReport) -> list[Table]:
     """For a terminal: an engine a column."""
     title = f"medians of {report.rounds} rounds (lowest to highest)"
-    tables = [make_table(f"{_title(size, report.skew)}, {title}", _COLUMNS, _rows(size)) for size in report.sizes]
+    tables = [make_table(f"{_title(size, report)}, {title}", _COLUMNS, _rows(size)) for size in report.sizes]
     if len(report.sizes) > 1:
         tables.append(make_table("CPU us a line", _growth_columns(report), _growth_rows(report)))
     return tables
@@ -141,8 +157,7 @@ def make_email_tables(report: EmailReport) -> list[Table]:
 def make_email_markdown(report: EmailReport) -> str:
     """For docs/performance.md."""
     tables = [
-        make_markdown(f"{_title(size, report.skew)}, {report.measured_on}", _COLUMNS, _rows(size))
-        for size in report.sizes
+        make_markdown(f"{_title(size, report)}, {report.measured_on}", _COLUMNS, _rows(size)) for size in report.sizes
     ]
     if len(report.sizes) > 1:
         title = f"CPU us a line, {report.measured_on}"
@@ -170,6 +185,9 @@ def build_parser() -> argparse.ArgumentParser:
     python -m benchmarks.compare_emails --lines 200000 --skew recipient
     python -m benchmarks.compare_emails --lines 200000 --skew campaign
 
+  with updates of who is who, as segment_to_bigquery gives them:
+    python -m benchmarks.compare_emails --lines 200000 --identities
+
   keep what was written, to look at it:
     python -m benchmarks.compare_emails --lines 2000 --rounds 1 --output compared
 
@@ -193,6 +211,9 @@ flag.""",
         choices=list(Skew),
         default=Skew.NONE,
         help="campaign: one email to everybody; recipient: one has 30 %% of all lines. Default: %(default)s",
+    )
+    parser.add_argument(
+        "--identities", action="store_true", help="who is who is told by identity updates, which all three read as well"
     )
     parser.add_argument(
         "--output", type=new_folder, metavar="DIR", help="keep logs, truth and last rounds here. Default: nowhere"
@@ -219,6 +240,7 @@ def main(argv: Sequence[str]) -> int:
                         arguments.rounds,
                         arguments.seed,
                         arguments.skew,
+                        arguments.identities,
                         progress,
                     )
                 )
@@ -226,7 +248,9 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     now = datetime.now(UTC).date().isoformat()
-    report = EmailReport(now, describe_machine(), arguments.seed, arguments.skew, arguments.rounds, sizes)
+    report = EmailReport(
+        now, describe_machine(), arguments.seed, arguments.skew, arguments.identities, arguments.rounds, sizes
+    )
     if arguments.markdown:
         print(make_email_markdown(report))
     else:

@@ -1,22 +1,25 @@
 """The job of email_logs_to_segment as Beam's documentation teaches it: one line, one dict, one call.
 
 ReadFromText, json.loads, GroupByKey by event for the duplicates, GroupByKey by recipient, run and email and a sort for
-the firsts, CombinePerKey for the identifies, json.dumps, WriteToText. It runs on the same runner as the pipeline.
+the firsts, CombinePerKey and side inputs for who is who, json.dumps, WriteToText. It runs on the same runner as the
+pipeline.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias
 
 import apache_beam as beam
 import msgspec
 from apache_beam.io.textio import ReadFromText, WriteToText
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
 
 from benchmarks.read_email_events import Event, find_fault, find_person, is_machine
+from benchmarks.read_identity_updates import KnownUser
 from benchmarks.shape_email_calls import (
     REWARD,
     UNIQUE_CLICK,
@@ -30,6 +33,10 @@ from schemas.rejections import Reason
 
 Fields: TypeAlias = dict[str, Any]
 Email: TypeAlias = tuple[str, str | None, str]
+Happening: TypeAlias = tuple[int, str]
+"""When an event happened, and its id: events of one second are ordered by it."""
+Seen: TypeAlias = tuple[Happening, str, str | None]
+"""An event's email and user_id, by when it happened."""
 
 _RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
@@ -55,20 +62,137 @@ def keep_one(group: tuple[str, Iterable[Fields]]) -> Fields:
     return next(iter(group[1]))
 
 
-def key_by_email(fields: Fields) -> tuple[Email, Fields]:
+def key_by_identifier(line: str) -> tuple[tuple[str | None, str | None], Fields]:
+    """An identity update, by whose it tells."""
+    update = json.loads(line)
+    return (update["user_id"], update["email"]), update
+
+
+class NewestUpdate(beam.CombineFn):
+    """Of an identifier the update of the highest version, and the earliest time."""
+
+    def create_accumulator(self) -> Fields:
+        """Nothing is known."""
+        return {}
+
+    def add_input(self, accumulator: Fields, update: Fields) -> Fields:
+        """One more."""
+        return self.merge_accumulators([accumulator, {**update, "since": update["at"]}])
+
+    def merge_accumulators(self, accumulators: Iterable[Fields]) -> Fields:
+        """What several know."""
+        updates = [accumulator for accumulator in accumulators if accumulator]
+        if not updates:
+            return {}
+        newest = max(updates, key=lambda update: update["version"])
+        return {**newest, "since": min(update["since"] for update in updates)}
+
+    def extract_output(self, accumulator: Fields) -> Fields:
+        """As it is."""
+        return accumulator
+
+
+def tell_person(known: tuple[Any, Fields]) -> Iterator[tuple[str, str]]:
+    """Whose an address is."""
+    update = known[1]
+    if update["email"] is not None and update["person_id"] is not None:
+        yield update["email"], update["person_id"]
+
+
+def tell_known_user(known: tuple[Any, Fields]) -> Iterator[tuple[str, KnownUser]]:
+    """The user_id of a person."""
+    update = known[1]
+    if update["user_id"] is not None and update["person_id"] is not None:
+        since = int(datetime.fromisoformat(update["since"]).timestamp())
+        yield update["person_id"], KnownUser(update["user_id"], since)
+
+
+def key_by_email(fields: Fields, persons: dict[str, str]) -> tuple[Email, Fields]:
     """By recipient, run and email."""
     event = _read(fields)
-    return (find_person(event), event.campaign_run_id, event.find_email_id()), fields
+    return (find_person(event, persons), event.campaign_run_id, event.find_email_id()), fields
 
 
-def tell_email(group: tuple[Email, Iterable[Fields]]) -> Iterator[Call]:
+class User(NamedTuple):
+    """The user_id of a person who was emailed."""
+
+    user_id: str
+    email: str
+    """That it is identified with."""
+    at: int
+    """When, in seconds since 1970."""
+    first: Happening
+    """From which event on it is known."""
+
+
+def key_by_person(
+    fields: Fields, persons: dict[str, str], known_users: dict[str, KnownUser]
+) -> Iterator[tuple[str, tuple[Seen, Seen | None]]]:
+    """An event of a person who has a user_id: what it tells of the first one, and of the first one that carries it."""
+    event = _read(fields)
+    if event.user_id is None and not known_users:
+        return
+    person_id = find_person(event, persons)
+    if event.user_id is not None or person_id in known_users:
+        seen = (_happening(event), event.email, event.user_id)
+        yield person_id, (seen, seen if event.user_id is not None else None)
+
+
+class FirstSeen(beam.CombineFn):
+    """The first event of a person, and the first that carries a user_id."""
+
+    def create_accumulator(self) -> tuple[Seen | None, Seen | None]:
+        """Nothing has happened."""
+        return None, None
+
+    def add_input(
+        self, accumulator: tuple[Seen | None, Seen | None], seen: tuple[Seen, Seen | None]
+    ) -> tuple[Seen | None, Seen | None]:
+        """One more."""
+        first, carrying = accumulator
+        return _earlier(first, seen[0]), _earlier(carrying, seen[1])
+
+    def merge_accumulators(
+        self, accumulators: Iterable[tuple[Seen | None, Seen | None]]
+    ) -> tuple[Seen | None, Seen | None]:
+        """What several have seen."""
+        first = carrying = None
+        for one in accumulators:
+            first, carrying = _earlier(first, one[0]), _earlier(carrying, one[1])
+        return first, carrying
+
+    def extract_output(self, accumulator: tuple[Seen | None, Seen | None]) -> tuple[Seen | None, Seen | None]:
+        """As it is."""
+        return accumulator
+
+
+def find_user(person: tuple[str, tuple[Seen, Seen | None]], known_users: dict[str, KnownUser]) -> tuple[str, User]:
+    """From when on a person's user_id is known: by an update or by an event."""
+    person_id, (first, carrying) = person
+    known = known_users.get(person_id)
+    if known is not None and (carrying is None or known.since <= carrying[0][0]):
+        return person_id, User(known.user_id, first[1], known.since, (known.since, ""))
+    happening, email, user_id = carrying or first
+    return person_id, User(str(user_id), email, happening[0], happening)
+
+
+def tell_user(known: tuple[str, User]) -> Call:
+    """The identify."""
+    person_id, user = known
+    return shape_identify(user.user_id, person_id, user.email, user.at)
+
+
+def tell_email(group: tuple[Email, Iterable[Fields]], users: dict[str, User]) -> Iterator[Call]:
     """The calls of one email to one recipient, from all that became of it."""
     person_id = group[0][0]
-    events = sorted(map(_read, group[1]), key=lambda event: (event.timestamp, event.sg_event_id))
+    user = users.get(person_id)
+    events = sorted(map(_read, group[1]), key=_happening)
     opened: Event | None = None
     awarded: Event | None = None
     clicked: dict[str | None, Event] = {}
     for event in events:
+        if user is not None and _happening(event) >= user.first:
+            event.user_id = user.user_id
         is_first = False
         if event.event == "open" and not is_machine(event):
             is_first = opened is None
@@ -83,19 +207,19 @@ def tell_email(group: tuple[Email, Iterable[Fields]]) -> Iterator[Call]:
     for click in clicked.values():
         yield shape_first(UNIQUE_CLICK, click, person_id, click.timestamp)
     if opened is not None and awarded is not None:
-        yield shape_first(REWARD, awarded, person_id, max(opened.timestamp, awarded.timestamp))
+        last = max(opened, awarded, key=_happening)
+        click = msgspec.structs.replace(awarded, user_id=last.user_id)
+        yield shape_first(REWARD, click, person_id, last.timestamp)
 
 
-def key_by_user(fields: Fields) -> Iterator[tuple[tuple[str, str, str], int]]:
-    """When a user_id was seen with a person, if one was."""
-    event = _read(fields)
-    if event.user_id is not None:
-        yield (event.user_id, find_person(event), event.email), event.timestamp
+def _happening(event: Event) -> Happening:
+    return event.timestamp, event.sg_event_id
 
 
-def tell_user(seen: tuple[tuple[str, str, str], int]) -> Call:
-    """The identify of a user_id that was seen first at that time."""
-    return shape_identify(*seen[0], seen[1])
+def _earlier(one: Seen | None, other: Seen | None) -> Seen | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other)
 
 
 def _read(fields: Fields) -> Event:
@@ -111,8 +235,23 @@ def write(lines: PCollection, output: str, folder: str) -> None:
     )
 
 
-def build(pipeline: beam.Pipeline, log: str, output: str) -> None:
+def read_updates(pipeline: beam.Pipeline, updates: str | None) -> tuple[Any, Any]:
+    """Whose each address is, and the user_ids of persons: side inputs, or empty dicts, which cost nothing."""
+    if updates is None:
+        return {}, {}
+    known = (
+        pipeline
+        | "Read updates" >> ReadFromText(updates)
+        | "Key by identifier" >> beam.Map(key_by_identifier)
+        | "Find newest" >> beam.CombinePerKey(NewestUpdate())
+    )
+    persons = known | "Tell persons" >> beam.FlatMap(tell_person)
+    return AsDict(persons), AsDict(known | "Tell users" >> beam.FlatMap(tell_known_user))
+
+
+def build(pipeline: beam.Pipeline, log: str, updates: str | None, output: str) -> None:
     """The whole pipeline."""
+    persons, known_users = read_updates(pipeline, updates)
     parsed = (
         pipeline
         | "Read lines" >> ReadFromText(log)
@@ -124,18 +263,19 @@ def build(pipeline: beam.Pipeline, log: str, output: str) -> None:
         | "Group deliveries" >> beam.GroupByKey()
         | "Keep one" >> beam.Map(keep_one)
     )
+    users = (
+        unique
+        | "Key by person" >> beam.FlatMap(key_by_person, persons, known_users)
+        | "Find first" >> beam.CombinePerKey(FirstSeen())
+        | "Find user" >> beam.Map(find_user, known_users)
+    )
     of_emails = (
         unique
-        | "Key by email" >> beam.Map(key_by_email)
+        | "Key by email" >> beam.Map(key_by_email, persons)
         | "Group by email" >> beam.GroupByKey()
-        | "Tell email" >> beam.FlatMap(tell_email)
+        | "Tell email" >> beam.FlatMap(tell_email, {} if updates is None else AsDict(users))
     )
-    of_users = (
-        unique
-        | "Key by user" >> beam.FlatMap(key_by_user)
-        | "Find first" >> beam.CombinePerKey(min)
-        | "Tell user" >> beam.Map(tell_user)
-    )
+    of_users = users | "Tell user" >> beam.Map(tell_user)
     write((of_emails, of_users) | "Flatten calls" >> beam.Flatten(), output, "segment_calls")
     write(parsed.rejected, output, "dead_letters")
 
@@ -145,9 +285,10 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.email_by_the_docs", description=__doc__)
     parser.add_argument("log", metavar="LOG.jsonl", help="what benchmarks.generate_email_logs has written")
     parser.add_argument("output", metavar="DIR", help="where segment_calls and dead_letters go")
+    parser.add_argument("--updates", metavar="UPDATES.jsonl", help="who is who, by identity updates")
     arguments = parser.parse_args(argv)
     with beam.Pipeline(options=PipelineOptions([], runner=_RUNNER)) as pipeline:
-        build(pipeline, arguments.log, arguments.output)
+        build(pipeline, arguments.log, arguments.updates, arguments.output)
     return 0
 
 

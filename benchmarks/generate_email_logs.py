@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from benchmarks.generate_identity_updates import WhoIsWho, generate_identity_updates, person_name, user_name
 from benchmarks.read_email_events import APPLE_PREFETCH, SCANNER, Event, find_person, is_machine
 from schemas.rejections import Reason
 
@@ -84,10 +85,16 @@ class Truth(msgspec.Struct):
     lines_of_the_busiest: int
 
 
+def email_of(recipient: int) -> str:
+    """The address of the recipient with this number."""
+    return f"reader{recipient}@{_HOSTS[recipient % len(_HOSTS)]}"
+
+
 class EmailWorkload:
     """The lines, one after the other; the truth about them is whole when the last one is out."""
 
-    def __init__(self, lines: int, seed: int, skew: Skew = Skew.NONE) -> None:
+    def __init__(self, lines: int, seed: int, skew: Skew = Skew.NONE, updates: Path | None = None) -> None:
+        """`updates`: where to write identity updates about the recipients."""
         self._random = Random(seed)
         self._lines = lines
         self._skew = skew
@@ -96,7 +103,11 @@ class EmailWorkload:
         self._messages = 0
         self._planned: list[tuple[int, int, Fields]] = []
         self._planned_so_far = 0
-        self._told = _Told()
+        known = WhoIsWho()
+        if updates is not None:
+            end = _START + int(lines / _LINES_A_MESSAGE) + _MOST_LATE_SECONDS
+            known = generate_identity_updates(updates, self._recipients, email_of, _START, end, seed)
+        self._told = _Told(known)
         self._rejected: Counter[str] = Counter()
 
     def lines(self) -> Iterator[bytes]:
@@ -160,7 +171,7 @@ class EmailWorkload:
         elif self._skew == Skew.RECIPIENT and self._random.random() < _SHARE_OF_THE_BUSIEST:
             recipient = 0
         message = {
-            "email": f"reader{recipient}@{_HOSTS[recipient % len(_HOSTS)]}",
+            "email": email_of(recipient),
             "timestamp": _START + number,
             "smtp-id": f"<{self._random.getrandbits(64):016x}@ismtpd>",
             "sg_message_id": f"msg{number:010d}.recvd-7c4f-1-{self._random.getrandbits(32):08x}",
@@ -172,9 +183,9 @@ class EmailWorkload:
             "campaign_id": f"cmp_{campaign:03d}",
             "campaign_run_id": run,
             "email_id": f"eml_{campaign:03d}_{number % 2 if self._skew != Skew.CAMPAIGN else 0}",
-            "person_id": f"person_{recipient:07d}",
+            "person_id": person_name(recipient),
         }
-        return message | ({"user_id": f"user_{recipient:07d}"} if recipient % 10 in (0, 4) else {})
+        return message | ({"user_id": user_name(recipient)} if recipient % 10 in (0, 4) else {})
 
     def _invent_events(self) -> Iterator[Fields]:
         chance = self._random.random
@@ -229,12 +240,13 @@ _SPOIL: dict[str, Callable[[Fields], Fields]] = {
 class _Told:
     """What the lines that are out add up to. Sets and counts: no first of anything depends on the order of the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: WhoIsWho) -> None:
         self.events: Counter[str] = Counter()
         self.lines_of: Counter[str] = Counter()
         self.by_machine = 0
+        self._known = known
         self._seen: set[str] = set()
-        self._users: set[str] = set()
+        self._users: set[tuple[str, str]] = set()
         self._opened: set[tuple[str | None, ...]] = set()
         self._clicked: set[tuple[str | None, ...]] = set()
 
@@ -245,14 +257,16 @@ class _Told:
         self._seen.add(fields["sg_event_id"])
         event = msgspec.convert(fields, Event)
         self.events[event.event] += 1
-        if event.user_id is not None:
-            self._users.add(event.user_id)
+        person_id = find_person(event, self._known.persons)
+        user_id = event.user_id or self._known.users.get(person_id)
+        if user_id is not None:
+            self._users.add((person_id, user_id))
         if is_machine(event):
             self.by_machine += 1
         elif event.event == "open":
-            self._opened.add((find_person(event), event.campaign_run_id, event.find_email_id()))
+            self._opened.add((person_id, event.campaign_run_id, event.find_email_id()))
         elif event.event == "click":
-            self._clicked.add((find_person(event), event.campaign_run_id, event.find_email_id(), event.url))
+            self._clicked.add((person_id, event.campaign_run_id, event.find_email_id(), event.url))
 
     def count_calls(self) -> Counter[str]:
         names = {
@@ -271,9 +285,11 @@ class _Told:
         return +calls
 
 
-def generate_email_logs(path: Path, lines: int, seed: int, skew: Skew = Skew.NONE) -> Truth:
-    """Write so many lines to `path`; the truth about them."""
-    workload = EmailWorkload(lines, seed, skew)
+def generate_email_logs(
+    path: Path, lines: int, seed: int, skew: Skew = Skew.NONE, updates: Path | None = None
+) -> Truth:
+    """Write so many lines to `path`, and identity updates to `updates`; the truth about them."""
+    workload = EmailWorkload(lines, seed, skew, updates)
     with path.open("wb") as file:
         for line in workload.lines():
             file.write(line)
@@ -301,9 +317,10 @@ def main(argv: Sequence[str]) -> int:
         help="campaign: one email to everybody; recipient: one has 30 %% of all lines; unreported: half of them are "
         "of no use to us. Default: %(default)s",
     )
+    parser.add_argument("--updates", type=Path, metavar="UPDATES.jsonl", help="where identity updates go")
     parser.add_argument("--truth", type=Path, metavar="TRUTH.json", help="where the truth goes")
     arguments = parser.parse_args(argv)
-    truth = generate_email_logs(arguments.path, arguments.lines, arguments.seed, arguments.skew)
+    truth = generate_email_logs(arguments.path, arguments.lines, arguments.seed, arguments.skew, arguments.updates)
     if arguments.truth is not None:
         arguments.truth.write_bytes(msgspec.json.format(msgspec.json.encode(truth), indent=1))
     print(f"{truth.lines:,} lines: {sum(truth.events.values()):,} events, {truth.duplicates:,} duplicates, ", end="")

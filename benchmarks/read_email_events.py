@@ -3,6 +3,7 @@
 Without Beam and without the pipeline's readers, which know four providers, thousands of programs and every odd field.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -46,9 +47,9 @@ class Event(msgspec.Struct, gc=False):
         return self.email_id or self.sg_message_id.partition(".")[0]
 
 
-def find_person(event: Event) -> str:
-    """The recipient: the sender's id, else the one that belongs to the address."""
-    return event.person_id or name_person(WORKSPACE, event.email)
+def find_person(event: Event, persons: Mapping[str, str]) -> str:
+    """The recipient: whom updates say that the address belongs to, else the sender's id, else the address' own."""
+    return persons.get(event.email) or event.person_id or name_person(WORKSPACE, event.email)
 
 
 def is_machine(event: Event) -> bool:
