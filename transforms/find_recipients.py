@@ -78,21 +78,19 @@ class FindRecipients(beam.PTransform):
 
         In bounded input the blocks are encoded, see transforms/pack_lines.py: `tuple[int, bytes]`.
         """
-        blocks = lines
-        if self._updates is not None:
-            blocks = (lines, self._updates) | "AddUpdates" >> beam.Flatten()
         found: PCollection
-        if blocks.is_bounded:
+        if lines.is_bounded and (self._updates is None or self._updates.is_bounded):
             shards = self._shards or SHARDS_OF_FILES
-            found = (
-                blocks
-                | "PackHome" >> beam.ParDo(_PackHomeFn(shards))
-                | "GatherHome" >> beam.GroupByKey()
-                | "FindInFiles" >> beam.ParDo(_FindInFilesFn(shards * PERSON_SHARDS_A_SHARD, self._tells_repeats))
-            )
+            packs = lines | "PackHome" >> beam.ParDo(_PackHomeFn(shards))
+            if self._updates is not None:  # packed before: a local runner copies what it flattens
+                news = self._updates | "PackUpdates" >> beam.ParDo(_PackUpdatesFn(shards))
+                packs = (packs, news) | "AddUpdates" >> beam.Flatten()
+            find_in_files = _FindInFilesFn(shards * PERSON_SHARDS_A_SHARD, self._tells_repeats)
+            found = packs | "GatherHome" >> beam.GroupByKey() | "FindInFiles" >> beam.ParDo(find_in_files)
         else:
             shards = self._shards or SHARDS_OF_A_STREAM
             find = _FindInStreamFn(shards, self._horizon_micros, self._ttl_micros, self._tells_repeats)
+            blocks = lines if self._updates is None else (lines, self._updates) | "AddUpdates" >> beam.Flatten()
             found = blocks | "SendHome" >> beam.ParDo(_SendHomeFn(shards)) | "FindInStream" >> beam.ParDo(find)
         return found
 
@@ -157,9 +155,9 @@ def _empty_block() -> LogBlock:
 
 
 class _PackHomeFn(beam.DoFn):
-    """As _SendHomeFn, in a run over files: lines in packs (transforms/pack_lines.py), with `own_person` at least.
+    """Lines to the shard of their address in a run over files, in packs (transforms/pack_lines.py).
 
-    It sets the person of the lines that it is given, which nobody else reads.
+    It sets the person of the lines that it is given, which nobody else reads: `own_person` at least.
     """
 
     def __init__(self, shards: int) -> None:
@@ -173,15 +171,24 @@ class _PackHomeFn(beam.DoFn):
             line.person_id = own_person(line)
         shards = _shards_in_files([line.email for line in block.lines], self._shards)
         yield from self._packs.add(seal(block.lines), shards)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield from self._packs.take_rest()
+
+
+class _PackUpdatesFn(beam.DoFn):
+    """Updates to the shard of their identifier in a run over files."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def process(self, block: LogBlock) -> Iterator[tuple[int, bytes]]:
         homes: defaultdict[int, LogBlock] = defaultdict(_empty_block)
         shards = _shards_in_files([update_node(update)[-1] for update in block.updates], self._shards)
         for shard, update in zip(shards, block.updates, strict=True):
             homes[shard].updates.append(update)
         for shard, news in homes.items():
             yield shard, _LOG_BLOCKS.encode(news)
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        yield from self._packs.take_rest()
 
 
 class _FindInFilesFn(beam.DoFn):

@@ -112,7 +112,7 @@ def send_blocks(blocks: Sequence[LogBlock], settings: EmailSettings, *, streamin
     """Run the steps that follow the reading on blocks, which in a stream come one by one about NOW."""
 
     def make(pipeline: beam.Pipeline) -> Outputs:
-        source: Any = beam.Create(list(blocks))
+        source: Any = beam.Create([LogBlock(block.lines) for block in blocks])
         updates: PCollection | None = None
         if streaming:
             source = TestStream(coder=StructCoder(LogBlock))
@@ -120,7 +120,7 @@ def send_blocks(blocks: Sequence[LogBlock], settings: EmailSettings, *, streamin
                 source = source.add_elements([TimestampedValue(block, NOW / SECOND)])
             source = source.advance_watermark_to_infinity()
         else:
-            updates = pipeline | "No updates" >> beam.Create([LogBlock([], [])])
+            updates = pipeline | "Updates" >> beam.Create([LogBlock([], block.updates) for block in blocks])
         found = (pipeline | source) | FindRecipients(
             settings.recipient_shards, settings.dedupe_horizon_seconds, settings.unique_ttl_seconds, updates
         )
