@@ -50,13 +50,13 @@ def user_name(recipient: int) -> str:
 def _plan(recipient: int) -> _Plan:
     own, first = person_name(recipient), person_name(recipient - recipient % 10)
     return (
-        _Plan(user=(own,)),
-        _Plan(email=(first,)),
-        _Plan(email=(first,)),
+        _Plan(user=(own,)),  # its lines say so, too
+        _Plan(email=(first,)),  # only SendGrid's fields
+        _Plan(email=(first,)),  # its lines name another person
         _Plan(email=(own, first)),
         _Plan(),
-        _Plan(email=(own,), user=(own,)),
-        _Plan(user=(own,)),
+        _Plan(email=(own,), user=(first, own)),
+        _Plan(user=(own, own)),  # known since the first
         _Plan(email=(first, None)),
         _Plan(user=(own, None)),
         _Plan(),

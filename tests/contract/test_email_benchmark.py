@@ -98,6 +98,27 @@ def test_call_that_is_lost_or_repeated_is_found(workload: tuple[Path, Truth], tm
     assert "messageIds written again: 1, not 0" in "".join(check_email_outputs({"loop": tmp_path / "out"}, truth))
 
 
+def test_who_reads_no_updates_is_found(tmp_path: Path) -> None:
+    log, updates = tmp_path / "log.jsonl", tmp_path / "updates.jsonl"
+    truth = generate_email_logs(log, LINES, seed=7, updates=updates)
+    told = [json.loads(line) for line in updates.read_bytes().splitlines()]
+    assert email_plain_loop.main([str(log), str(tmp_path / "read"), "--updates", str(updates)]) == 0
+    assert email_plain_loop.main([str(log), str(tmp_path / "not")]) == 0
+
+    assert check_email_outputs({"read": tmp_path / "read"}, truth) == []
+    assert "calls identify" in "".join(check_email_outputs({"not": tmp_path / "not"}, truth))
+    assert any(update["person_id"] is None for update in told)
+    assert len({(update["email"], update["user_id"]) for update in told}) < len(told)
+    assert told != sorted(told, key=lambda update: update["version"])
+
+
+@pytest.mark.slow
+def test_engines_agree_on_who_is_who(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare_emails.main(["--lines", str(LINES), "--rounds", "1", "--identities", "--markdown"]) == 0
+
+    assert f"| {LINES:,} lines, with identity updates, " in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_state_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert measure_email_state.main(["--lines", "1000", "--block", "50", "--markdown"]) == 0
