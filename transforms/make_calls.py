@@ -1,7 +1,9 @@
 """MakeCalls: email calls to JSON, ready to be sent."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 import apache_beam as beam
@@ -15,6 +17,8 @@ from schemas.rejections import DeadLetter, LetterBlock, Reason
 from transforms.logic.make_call import make_call
 from transforms.logic.snake_case import snake_case
 from transforms.several_outputs import gives_several
+
+_find_kind = attrgetter("kind")
 
 
 class MadeCalls(NamedTuple):
@@ -44,23 +48,17 @@ class _MakeCallFn(beam.DoFn):
     def process(
         self, block: EmailCallBlock
     ) -> Iterator[OutgoingBlock | TaggedOutput[Literal["dead_letters"], LetterBlock]]:
-        made = OutgoingBlock([])
-        kinds: dict[str, int] = {}
-        letters = []
-        for call in block.calls:
-            ready = make_call(call)
-            if len(ready.payload) > MAX_CALL_BYTES:
-                letters.append(_bury(ready))
-                continue
-            made.calls.append(ready)
-            kinds[call.kind] = kinds.get(call.kind, 0) + 1
-        for kind, count in kinds.items():
+        made = list(map(make_call, block.calls))
+        large = [call for call in made if len(call.payload) > MAX_CALL_BYTES]
+        if large:
+            made = [call for call in made if len(call.payload) <= MAX_CALL_BYTES]
+        for kind, count in Counter(map(_find_kind, made)).items():
             self._made[kind].inc(count)
-        self._too_large.inc(len(letters))
-        if made.calls:
-            yield made
-        if letters:
-            yield TaggedOutput("dead_letters", LetterBlock(letters))
+        self._too_large.inc(len(large))
+        if made:
+            yield OutgoingBlock(made)
+        if large:
+            yield TaggedOutput("dead_letters", LetterBlock(list(map(_bury, large))))
 
 
 def _bury(made: OutgoingCall) -> DeadLetter:
