@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
 CLIENTS = ("apitools", "google.cloud.bigquery_storage_v1", "google.cloud.dataflow", "google.cloud.storage", "pymongo")
 """Of Google's older APIs, of BigQuery's storage, of Dataflow, of Cloud Storage and of MongoDB. They are extras of
@@ -23,7 +24,7 @@ def import_beam(argv: Sequence[str]) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if needs_no_client(argv):
         names_topic = any("projects/" in word for word in argv)
-        with _without(CLIENTS if names_topic else CLIENTS + PUBSUB_CLIENTS):
+        with _without(CLIENTS if names_topic else CLIENTS + PUBSUB_CLIENTS), _beartype_when_it_is_asked():
             # Beam has the latter only if BigQuery's is whole, and it is read wherever calls may be published.
             import apache_beam.io.gcp.pubsub  # noqa: F401
 
@@ -45,4 +46,36 @@ def _without(modules: Sequence[str]) -> Iterator[None]:
     finally:
         logging.disable(logging.NOTSET)
         for name in hidden:
+            del sys.modules[name]
+
+
+class _NotComparableError(Exception):
+    """What Beam takes as a no: beartype does not know such types."""
+
+
+def _is_subhint(one: object, other: object) -> bool:
+    from beartype.door import is_subhint
+    from beartype.roar import BeartypeDoorException
+
+    try:
+        return is_subhint(one, other)
+    except BeartypeDoorException as error:
+        raise _NotComparableError from error
+
+
+@contextmanager
+def _beartype_when_it_is_asked() -> Iterator[None]:
+    """Let Beam have beartype's one function without its 300 modules, which most pipelines' types never need."""
+    names = ("beartype", "beartype.door", "beartype.roar")
+    if any(name in sys.modules for name in names):
+        yield
+        return
+    stand_ins = {name: ModuleType(name) for name in names}
+    stand_ins["beartype.door"].is_subhint = _is_subhint  # type: ignore[attr-defined]
+    stand_ins["beartype.roar"].BeartypeDoorException = _NotComparableError  # type: ignore[attr-defined]
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in names:
             del sys.modules[name]

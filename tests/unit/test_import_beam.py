@@ -54,6 +54,24 @@ def test_a_run_waits_for_no_client_that_it_does_not_need_and_each_can_be_importe
     assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, imported, "")
 
 
+BEARTYPE = """
+import sys
+from pipelines.import_beam import import_beam
+import_beam(["--input_files", "calls.jsonl"])
+from apache_beam.typehints.typehints import is_consistent_with
+print(any(name.startswith("beartype") for name in sys.modules), end=" ")
+print(is_consistent_with(bool, int), is_consistent_with(int, bool), is_consistent_with(0.5, int), end=" ")
+print("beartype.door" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_types_are_compared_as_beam_compares_them_but_nobody_waits_for_it() -> None:
+    ran = subprocess.run([sys.executable, "-c", BEARTYPE], capture_output=True, text=True, timeout=60)
+
+    assert (ran.stdout, ran.stderr) == ("False True False False True\n", "")
+
+
 THREADS = """
 import os
 from pipelines.import_beam import import_beam
