@@ -25,7 +25,7 @@ def import_beam(argv: Sequence[str]) -> None:
     if needs_no_client(argv):
         names_topic = any("projects/" in word for word in argv)
         with _without(CLIENTS if names_topic else CLIENTS + PUBSUB_CLIENTS), _beartype_when_it_is_asked():
-            # Beam has the latter only if BigQuery's is whole, and it is read wherever calls may be published.
+            # Whoever can publish imports it, and Beam itself does not where BigQuery lacks a client.
             import apache_beam.io.gcp.pubsub  # noqa: F401
 
 
