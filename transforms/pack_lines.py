@@ -40,12 +40,12 @@ class LinePacks:
     def add(self, lines: Sequence[msgspec.Raw], shards: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Take encoded lines, each for its shard; give the packs of all shards if these fill them.
 
-        All at once: to look at one shard's bytes after each line takes half as long again as all else here.
+        All at once: to encode each line and count its shard's bytes took two thirds longer.
         """
         waiting = self._waiting
         for line, shard in zip(lines, shards, strict=True):
             waiting[shard].append(line)
-        self._waiting_bytes += len(_encode(lines))
+        self._waiting_bytes += len(_encode(lines))  # one copy, only to weigh them: a Raw does not tell its length
         if self._waiting_bytes >= WAITING_BYTES:
             yield from self._take()
 
