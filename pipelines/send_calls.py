@@ -16,6 +16,7 @@ from pipelines.write_key import WriteKeySource
 from schemas.calls import MAX_CALL_BYTES
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, LetterBlock, Reason
+from transforms.logic.outgoing_blocks import join_block, split_block
 from transforms.logic.parse_call import peek_call
 from transforms.rejection_limit import find_limit
 from transforms.several_outputs import gives_several
@@ -111,7 +112,7 @@ class _SendFn(beam.DoFn):
 
     def _take(self, block: OutgoingBlock, timestamp: Any) -> Iterator[Any]:
         self._timestamp = timestamp
-        for call in block.calls:
+        for call in split_block(block):
             if len(call.payload) > MAX_CALL_BYTES:
                 self._too_large.inc()
                 detail = f"{len(call.payload):,} bytes; a call may have {MAX_CALL_BYTES:,}"
@@ -152,7 +153,7 @@ class _SendAndTellFn(_SendFn):
         yield from self._take(block, timestamp)
 
     def _tell(self, taken: Sequence[OutgoingCall]) -> Iterator[Any]:
-        yield TaggedOutput("taken", OutgoingBlock(list(taken)))
+        yield TaggedOutput("taken", join_block(taken))
 
     def _place(self, answered: Any) -> Any:
         if isinstance(answered, TaggedOutput):
@@ -162,14 +163,15 @@ class _SendAndTellFn(_SendFn):
 
 def _bury(call: OutgoingCall, reason: Reason, detail: str) -> DeadLetter:
     call_type, message_id = peek_call(call.payload)
+    line = call.made_of.line
     return DeadLetter(
         call.payload,
         STEP,
         reason.value,
         detail,
         time.time_ns() // 1000,
-        call.workspace_id,
-        call.connection_id,
+        line.workspace_id,
+        line.connection_id,
         type=call_type,
         message_id=message_id,
         source="",

@@ -16,6 +16,7 @@ from pipelines.write_dead_letters import cut_attribute
 from pipelines.write_lines import WriteLines
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, LetterBlock
+from transforms.logic.outgoing_blocks import split_block
 from transforms.logic.read_timestamps import format_timestamp
 
 CALLS_FOLDER = "segment_calls"
@@ -101,7 +102,7 @@ class WriteDeadLetters(beam.PTransform):
 
 def address_call(call: OutgoingCall) -> dict[str, str]:
     """The attributes of a call's message."""
-    return {"workspace_id": cut_attribute(call.workspace_id)}
+    return {"workspace_id": cut_attribute(call.made_of.line.workspace_id)}
 
 
 def dead_letter_line(letter: DeadLetter, pipeline_version: str) -> bytes:
@@ -130,7 +131,7 @@ def dead_letter_line(letter: DeadLetter, pipeline_version: str) -> bytes:
 
 class _AddressCallFn(beam.DoFn):
     def process(self, block: OutgoingBlock) -> Iterator[PubsubMessage]:
-        for call in block.calls:
+        for call in split_block(block):
             yield PubsubMessage(call.payload, address_call(call))
 
 
@@ -150,7 +151,9 @@ class _PublishBlockFn(beam.DoFn):
     def process(self, block: OutgoingBlock, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[OutgoingBlock]:
         self._timestamp = timestamp
         self._blocks.append(block)
-        self._answers += [self._client.publish(self._topic, call.payload, **address_call(call)) for call in block.calls]
+        self._answers += [
+            self._client.publish(self._topic, call.payload, **address_call(call)) for call in split_block(block)
+        ]
         if len(self._answers) >= MAX_UNANSWERED:
             yield from self._await_answers()
 
@@ -177,13 +180,13 @@ class _PublishBlockFn(beam.DoFn):
 
 
 class _EncodeCallsFn(beam.DoFn):
-    def process(self, block: OutgoingBlock) -> Iterator[list[bytes]]:
-        yield [call.payload for call in block.calls]
+    def process(self, block: OutgoingBlock) -> Iterator[bytes]:
+        yield block.lines
 
 
 class _EncodeLetterFn(beam.DoFn):
     def __init__(self, pipeline_version: str) -> None:
         self._pipeline_version = pipeline_version
 
-    def process(self, block: LetterBlock) -> Iterator[list[bytes]]:
-        yield [dead_letter_line(letter, self._pipeline_version) for letter in block.letters]
+    def process(self, block: LetterBlock) -> Iterator[bytes]:
+        yield b"".join([dead_letter_line(letter, self._pipeline_version) + b"\n" for letter in block.letters])

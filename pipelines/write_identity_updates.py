@@ -82,8 +82,8 @@ class _EncodeUpdatesFn(beam.DoFn):
     def __init__(self) -> None:
         self._updates = Metrics.counter("write_identity_updates", "written")
 
-    def process(self, rows: TableRows) -> Iterator[list[bytes]]:
-        lines = [_ENCODER.encode(update) for update in _shape_updates(rows)]
-        self._updates.inc(len(lines))
-        if lines:
-            yield lines
+    def process(self, rows: TableRows) -> Iterator[bytes]:
+        updates = list(_shape_updates(rows))
+        self._updates.inc(len(updates))
+        if updates:
+            yield _ENCODER.encode_lines(updates)

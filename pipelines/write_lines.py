@@ -27,7 +27,7 @@ class WriteLines(beam.PTransform):
         self._folder = FileSystems.join(output_dir, folder)
 
     def expand(self, lines: PCollection) -> PCollection:
-        """Apply it to a PCollection of `list[bytes]`, lines without their ends; gives the paths of the files."""
+        """Apply it to a PCollection of `bytes`, whole lines with their ends; gives the paths of the files."""
         files: PCollection = (
             lines
             | "WindowGlobally" >> beam.WindowInto(GlobalWindows())
@@ -64,13 +64,13 @@ class _WriteHiddenFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._path: str | None = None
 
-    def process(self, lines: list[bytes]) -> Iterable[str]:
+    def process(self, lines: bytes) -> Iterable[str]:
         if lines and self._path is None:
             make_folder(self._folder)
             self._path = FileSystems.join(self._folder, f".part-{uuid.uuid4().hex}.jsonl{HIDDEN}")
             self._file = _create_file(self._path)
         if lines:
-            self._file.write(b"\n".join((*lines, b"")))
+            self._file.write(lines)
         return ()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:

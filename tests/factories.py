@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from schemas.calls import MAX_CALL_BYTES, SegmentCall
+from schemas.email_calls import EmailCall
+from schemas.email_logs import LogLine
 from schemas.identities import Link
 from schemas.messages import Message
+from schemas.outgoing_calls import OutgoingCall
 from schemas.rejections import DeadLetter, Rejected
+from transforms.logic.make_call import make_calls
 from transforms.logic.parse_call import parse_call
 
 SECOND: Final = 1_000_000
@@ -111,3 +115,14 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
         column: base64.b64encode(value).decode() if isinstance(value, bytes) else value
         for column, value in values.items()
     }
+
+
+def json_of(call: EmailCall) -> bytes:
+    """The call as it is sent."""
+    return make_calls([call]).block.lines.removesuffix(b"\n")
+
+
+def outgoing(payload: bytes, log_id: str = "l1", workspace_id: str = "w1") -> OutgoingCall:
+    """A call that is sent, whatever it says."""
+    about = LogLine(workspace_id, log_id, "opened", NOW, NOW, "ann@example.com", "p1")
+    return OutgoingCall(EmailCall("Email Opened", about, None, NOW), payload)

@@ -14,7 +14,7 @@ from schemas.calls import MAX_CALL_BYTES
 from schemas.email_calls import EmailCallBlock, EmailCallKind
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, LetterBlock, Reason
-from transforms.logic.make_call import make_call
+from transforms.logic.make_call import derive_message_id, make_calls
 from transforms.logic.snake_case import snake_case
 from transforms.several_outputs import gives_several
 
@@ -48,20 +48,18 @@ class _MakeCallFn(beam.DoFn):
     def process(
         self, block: EmailCallBlock
     ) -> Iterator[OutgoingBlock | TaggedOutput[Literal["dead_letters"], LetterBlock]]:
-        made = list(map(make_call, block.calls))
-        large = [call for call in made if len(call.payload) > MAX_CALL_BYTES]
-        if large:
-            made = [call for call in made if len(call.payload) <= MAX_CALL_BYTES]
-        for kind, count in Counter(map(_find_kind, made)).items():
+        made, too_large = make_calls(block.calls)
+        for kind, count in Counter(map(_find_kind, made.calls)).items():
             self._made[kind].inc(count)
-        self._too_large.inc(len(large))
-        if made:
-            yield OutgoingBlock(made)
-        if large:
-            yield TaggedOutput("dead_letters", LetterBlock(list(map(_bury, large))))
+        self._too_large.inc(len(too_large))
+        if made.calls:
+            yield made
+        if too_large:
+            yield TaggedOutput("dead_letters", LetterBlock(list(map(_bury, too_large))))
 
 
 def _bury(made: OutgoingCall) -> DeadLetter:
+    line = made.made_of.line
     return DeadLetter(
         made.payload,
         "MakeCalls",
@@ -69,7 +67,7 @@ def _bury(made: OutgoingCall) -> DeadLetter:
         f"the call has {len(made.payload):,} bytes; Segment takes {MAX_CALL_BYTES:,}",
         # Not the line's arrival: an identify has none, and a click may have waited long for its open.
         time.time_ns() // 1000,
-        made.workspace_id,
-        made.connection_id,
-        message_id=made.message_id,
+        line.workspace_id,
+        line.connection_id,
+        message_id=derive_message_id(made.made_of),
     )

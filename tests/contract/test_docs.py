@@ -19,10 +19,10 @@ from schemas.email_histories import PersonBlock
 from schemas.messages import Message
 from schemas.rejections import Reason
 from scripts.describe_tables import describe_tables
+from tests.factories import json_of
 from tests.unit.email_histories import find_lines
 from transforms.logic.email_logs.parse_email_logs import parse_email_logs
 from transforms.logic.graph_steps import GraphStep
-from transforms.logic.make_call import make_call
 from transforms.logic.mark_first_events import PersonHistories
 
 ROOT = Path(__file__).parent.parent.parent
@@ -60,7 +60,7 @@ def make_calls(log: str) -> list[dict[str, Any]]:
     assert [rejected for each in parsed for rejected in each.rejected] == []
     lines, _ = find_lines((line for each in parsed for line in each.lines), {})
     calls = PersonHistories(implied_open_on_click=False).advance(PersonBlock(lines))
-    return [json.loads(make_call(call).payload) for call in calls]
+    return [json.loads(json_of(call)) for call in calls]
 
 
 def flags_of(parser: argparse.ArgumentParser) -> dict[str, object]:

@@ -11,8 +11,7 @@ from segment.analytics.request import DatetimeSerializer
 from schemas.email_calls import EmailCallKind
 from schemas.email_histories import KnownUser, PersonBlock
 from schemas.email_logs import EmailEvent, LogLine
-from tests.factories import NOW, SECOND
-from transforms.logic.make_call import make_call
+from tests.factories import NOW, SECOND, json_of
 from transforms.logic.mark_first_events import PersonHistories
 
 # What the library adds of its own, and where it sends which call.
@@ -41,7 +40,7 @@ def made_calls() -> list[dict[str, Any]]:
     user = KnownUser("w1", "p1", "u1", 1, NOW + 15 * SECOND)
     calls = PersonHistories(implied_open_on_click=False).advance(PersonBlock(lines, [user]))
     assert {call.kind for call in calls} == set(EmailCallKind)
-    return [json.loads(make_call(call).payload) for call in calls]
+    return [json.loads(json_of(call)) for call in calls]
 
 
 @pytest.mark.parametrize(

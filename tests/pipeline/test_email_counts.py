@@ -29,6 +29,7 @@ from tests.misbehaving_segment import WRITE_KEY, MisbehavingSegment
 from tests.pipeline.email_stories import arrive, log_line, news
 from tests.pipeline.stories import READ_AT
 from transforms.logic.email_logs.parse_email_logs import parse_email_logs
+from transforms.logic.outgoing_blocks import join_block
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FILES = EmailSettings(
@@ -261,9 +262,9 @@ def test_calls_of_a_bundle_that_fails_are_counted_when_it_succeeds(
     def fail_once(calls: list[OutgoingCall]) -> OutgoingBlock:
         if failures:
             raise RuntimeError(failures.pop())
-        return OutgoingBlock(calls)
+        return join_block(calls)
 
-    monkeypatch.setattr(send_calls, "OutgoingBlock", fail_once)
+    monkeypatch.setattr(send_calls, "join_block", fail_once)
     story = tell([arrive(1, LOG[0])])
 
     ended = endings(count(story, replace(STREAM, segment_endpoint=segment.url)))

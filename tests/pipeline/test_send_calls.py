@@ -28,7 +28,9 @@ from pipelines.write_key import SEGMENT_WRITE_KEY, WriteKeySource
 from schemas.calls import MAX_CALL_BYTES
 from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
 from schemas.rejections import DeadLetter, LetterBlock
+from tests.factories import outgoing
 from tests.misbehaving_segment import WRITE_KEY, Answer, MisbehavingSegment
+from transforms.logic.outgoing_blocks import join_block
 
 COUNTERS = ("delivered", "refused", "requests", "retries", "too_large")
 ROOT = Path(__file__).parent.parent.parent
@@ -51,11 +53,11 @@ def call(number: int, padding: int = 0) -> OutgoingCall:
     body = {"type": "track", "messageId": f"m{number}", "event": "Opened", "properties": {"number": number}}
     if padding:
         body["context"] = {"padding": "x" * padding}
-    return OutgoingCall(f"w{number % 2}", f"m{number}", json.dumps(body).encode())
+    return outgoing(json.dumps(body).encode(), workspace_id=f"w{number % 2}")
 
 
 def block(*numbers: int) -> OutgoingBlock:
-    return OutgoingBlock([call(number) for number in numbers])
+    return join_block(call(number) for number in numbers)
 
 
 def blocks(count: int, size: int) -> list[OutgoingBlock]:
@@ -121,7 +123,7 @@ def test_what_is_refused_comes_back_and_the_rest_arrives(segment: MisbehavingSeg
     before = time.time_ns() // 1000
 
     letters, counters = run(
-        [block(0, 1, 2), OutgoingBlock([too_large, largest]), OutgoingBlock([]), OutgoingBlock([call(5)])],
+        [block(0, 1, 2), join_block([too_large, largest]), block(), block(5)],
         segment.url + "/v1/batch/",
     )
 
@@ -199,7 +201,7 @@ def test_few_refusals_stop_nothing_and_many_single_ones_do(segment: MisbehavingS
 
 @pytest.mark.slow
 def test_calls_that_are_all_too_large_stop_the_job(segment: MisbehavingSegment) -> None:
-    large = OutgoingBlock([OutgoingCall("w", "m", b" " * (MAX_CALL_BYTES + 1))] * 1_000)
+    large = join_block([outgoing(b" " * (MAX_CALL_BYTES + 1))] * 1_000)
 
     with pytest.raises(RuntimeError, match=r"1,000 of the last 1,000 calls were rejected.*32,769 bytes"):
         run([large], segment.url, percent=95)
@@ -264,10 +266,12 @@ import sys
 import apache_beam as beam
 from pipelines.send_calls import SendCalls
 from pipelines.write_key import WriteKeySource
-from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
+from schemas.outgoing_calls import OutgoingBlock
+from tests.factories import outgoing
+from transforms.logic.outgoing_blocks import join_block
 
 def read_block(lines):
-    return OutgoingBlock([OutgoingCall("w1", "", line.encode()) for line in lines])
+    return join_block(outgoing(line.encode()) for line in lines)
 
 with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as pipeline:
     lines = open(sys.argv[1]).read().splitlines()

@@ -15,7 +15,7 @@ from schemas.email_calls import EmailCall
 from schemas.email_histories import PersonBlock
 from schemas.email_logs import LogBlock, LogLine
 from schemas.identity_updates import IdentityUpdate
-from tests.factories import NOW, SECOND
+from tests.factories import NOW, SECOND, json_of
 from tests.unit.email_oracle import Said
 from tests.unit.identity_histories import Choose, choosers
 from tests.unit.identity_oracle import person_id_of
@@ -28,7 +28,7 @@ from transforms.logic.find_recipients import (
     settle_updates,
     update_node,
 )
-from transforms.logic.make_call import make_call
+from transforms.logic.make_call import derive_message_id
 from transforms.logic.mark_first_events import PersonHistories
 
 WORKSPACES = ("w1", "w1", "w1", "w2")
@@ -142,12 +142,11 @@ def split_kinds(arrived: Iterable[LogLine | IdentityUpdate]) -> Block:
 
 def as_said(shard: int, calls: Iterable[EmailCall]) -> Iterator[Said]:
     for call in calls:
-        made = make_call(call)
-        payload = json.loads(made.payload)
+        payload = json.loads(json_of(call))
 
-        assert made.message_id == payload["messageId"]
+        assert payload["messageId"] == derive_message_id(call)
 
-        yield Said(shard, made.workspace_id, call.line.person_id or "", payload)
+        yield Said(shard, call.line.workspace_id, call.line.person_id or "", payload)
 
 
 class Shards:

@@ -12,15 +12,18 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from schemas.calls import MAX_CALL_BYTES
 from schemas.email_calls import EmailCall, EmailCallKind
 from schemas.email_logs import EmailEvent, LogLine
-from tests.factories import NOW, SECOND, message
+from schemas.outgoing_calls import OutgoingCall
+from tests.factories import NOW, SECOND, json_of, message
 from tests.unit.email_histories import line
-from transforms.logic.make_call import derive_message_id, make_call
+from transforms.logic.make_call import CALLS_AT_ONCE, derive_message_id, make_calls
+from transforms.logic.outgoing_blocks import join_block, split_block
 from transforms.logic.parse_call import parse_call
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "email_calls.jsonl"
@@ -66,7 +69,7 @@ def call(kind: EmailCallKind, about: LogLine, user_id: str | None = None, **fiel
 
 
 def made(kind: EmailCallKind, about: LogLine, user_id: str | None = None, **fields: Any) -> dict[str, Any]:
-    payload: dict[str, Any] = json.loads(make_call(call(kind, about, user_id, **fields)).payload)
+    payload: dict[str, Any] = json.loads(json_of(call(kind, about, user_id, **fields)))
     return payload
 
 
@@ -102,8 +105,7 @@ CASES = {
 def test_calls_are_written_so() -> None:
     actual = []
     for case, each in CASES.items():
-        sent = make_call(each)
-        actual.append({"case": case, "workspace_id": sent.workspace_id, "call": json.loads(sent.payload)})
+        actual.append({"case": case, "workspace_id": each.line.workspace_id, "call": json.loads(json_of(each))})
     if os.environ.get("UPDATE_GOLDEN"):
         lines = [json.dumps(one, ensure_ascii=False) for one in actual]
         GOLDEN.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -248,10 +250,10 @@ def test_every_call_is_one_that_the_other_pipeline_reads(made_of: EmailCall) -> 
     if made_of.kind == EmailCallKind.IDENTIFY and made_of.user_id is None:
         made_of.user_id = "u1"
 
-    sent = make_call(made_of)
-    read = parse_call(message(sent.payload, published_at=2**53), 0, "other")
+    sent = json_of(made_of)
+    read = parse_call(message(sent, published_at=2**53), 0, "other")
 
-    assert (read.message_id, read.type) == (sent.message_id, json.loads(sent.payload)["type"])
+    assert (read.message_id, read.type) == (derive_message_id(made_of), json.loads(sent)["type"])
     assert uuid.UUID(read.message_id).version == 5
     assert read.user_id == made_of.user_id
     assert read.anonymous_id == (made_of.line.person_id if read.user_id is None or read.type == "identify" else None)
@@ -259,4 +261,25 @@ def test_every_call_is_one_that_the_other_pipeline_reads(made_of: EmailCall) -> 
     assert read.group_id == (made_of.line.account_id if read.type == "group" else None)
     if read.user_id is None or read.type == "identify":
         assert read.email == made_of.line.email
-    assert msgspec.json.decode(sent.payload)["timestamp"].endswith("Z")
+    assert msgspec.json.decode(sent)["timestamp"].endswith("Z")
+
+
+@given(st.lists(st.one_of(st.integers(2, 300), st.sampled_from([-1, 0, 1])), max_size=3 * CALLS_AT_ONCE))
+@example([0] * CALLS_AT_ONCE + [1] + [0] * CALLS_AT_ONCE)
+def test_each_call_of_a_block_is_sent_or_too_large_in_their_order(sizes: list[int]) -> None:
+    """From 2 on a size is the bytes of the subject; else how many the call has over what Segment takes."""
+    least = len(json_of(call(KIND.EMAIL_OPENED, replace(OPENED, email_subject=""))))
+    calls = []
+    for number, size in enumerate(sizes):
+        subject = "x" * (size if size > 1 else MAX_CALL_BYTES - least + size)
+        calls.append(call(KIND.EMAIL_OPENED, replace(OPENED, log_id=f"l{number:03}", email_subject=subject)))
+
+    made = make_calls(calls)
+
+    sent = split_block(made.block)
+    assert sent == [OutgoingCall(each, json_of(each)) for each, size in zip(calls, sizes, strict=True) if size != 1]
+    assert [each.made_of for each in made.too_large] == [
+        each for each, size in zip(calls, sizes, strict=True) if size == 1
+    ]
+    assert {len(each.payload) for each in made.too_large} <= {MAX_CALL_BYTES + 1}
+    assert join_block(sent) == made.block

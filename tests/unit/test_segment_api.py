@@ -37,6 +37,7 @@ from pipelines.usage import UsageError
 from pipelines.write_key import SEGMENT_WRITE_KEY, NoWriteKeyError, WriteKeySource
 from schemas.calls import MAX_CALL_BYTES
 from schemas.outgoing_calls import OutgoingCall
+from tests.factories import outgoing
 from tests.misbehaving_segment import (
     BAD_REQUEST,
     HANG_UP,
@@ -119,7 +120,7 @@ def call(number: int, **properties: Any) -> OutgoingCall:
         "event": "Opened",
         "properties": {"number": number, **properties},
     }
-    return OutgoingCall("w1", f"m{number}", json.dumps(body).encode())
+    return outgoing(json.dumps(body).encode(), f"m{number}")
 
 
 def calls(count: int) -> list[OutgoingCall]:
@@ -127,7 +128,7 @@ def calls(count: int) -> list[OutgoingCall]:
 
 
 def ids(some: list[OutgoingCall]) -> list[str]:
-    return [one.message_id for one in some]
+    return [one.made_of.line.log_id for one in some]
 
 
 def is_number(*numbers: int) -> Callable[[dict[str, Any]], bool]:
@@ -135,7 +136,7 @@ def is_number(*numbers: int) -> Callable[[dict[str, Any]], bool]:
 
 
 def of_size(size: int) -> OutgoingCall:
-    return OutgoingCall("w1", "m", b"x" * size)
+    return outgoing(b"x" * size)
 
 
 def pack(some: list[OutgoingCall]) -> list[list[OutgoingCall]]:
@@ -176,7 +177,7 @@ def test_what_was_taken_is_gone() -> None:
 
 
 def test_the_body_is_the_calls_as_they_are() -> None:
-    spaced = OutgoingCall("w1", "m1", b'{ "messageId":"m1" , "a":1.0}')
+    spaced = outgoing(b'{ "messageId":"m1" , "a":1.0}')
 
     assert join_calls([spaced, call(2)]) == b'{"batch":[{ "messageId":"m1" , "a":1.0},' + call(2).payload + b"]}"
 
@@ -194,14 +195,12 @@ def test_the_body_is_the_calls_as_they_are() -> None:
 @example([(MAX_CALL_BYTES, 16), (199, 1_000)])
 def test_requests_are_the_calls_in_order_within_the_limits_and_full(runs: list[tuple[int, int]]) -> None:
     some = [
-        OutgoingCall("w1", f"{run}-{number}", b"x" * size)
-        for run, (size, count) in enumerate(runs)
-        for number in range(count)
+        outgoing(b"x" * size, f"{run}-{number}") for run, (size, count) in enumerate(runs) for number in range(count)
     ]
 
     requests = pack(some)
 
-    assert [one.message_id for request in requests for one in request] == ids(some)
+    assert ids([one for request in requests for one in request]) == ids(some)
     assert all(requests)
     sizes = [FRAME_BYTES + sum(len(one.payload) + 1 for one in request) - 1 for request in requests]
     assert all(size <= MAX_REQUEST_BYTES for size in sizes)
@@ -748,7 +747,7 @@ def test_segments_words_are_cut_and_can_always_be_written() -> None:
 
 
 def test_words_about_what_is_no_json_are_left_out() -> None:
-    unread = OutgoingCall("w1", "m1", b'{"email": "jane')
+    unread = outgoing(b'{"email": "jane')
 
     assert quote_answer(b'unexpected end of "jane', [unread]) == "its words are left out, because a call is not JSON"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from schemas.email_calls import EmailCallKind
+from schemas.email_calls import EmailCall, EmailCallKind
 from schemas.email_logs import LogLine
 from schemas.email_outcomes import (
     IDENTITY_UPDATE,
@@ -14,7 +14,6 @@ from schemas.email_outcomes import (
     EmailOutcomeKey,
     email_outcome_key,
 )
-from schemas.outgoing_calls import OutgoingCall
 from schemas.rejections import DeadLetter, Reason
 from transforms.logic.email_logs.name_event import name_event
 
@@ -29,9 +28,9 @@ class _Named(msgspec.Struct, gc=False):
 _NAMED = msgspec.json.Decoder(_Named)
 
 
-def count_delivered(calls: Iterable[OutgoingCall], outcome: EmailOutcome, at: int) -> dict[EmailOutcomeKey, int]:
+def count_delivered(calls: Iterable[EmailCall], outcome: EmailOutcome, at: int) -> dict[EmailOutcomeKey, int]:
     """How many calls were delivered at `at` (microseconds since 1970), by all that is counted."""
-    counts = Counter((call.workspace_id, call.connection_id, call.kind) for call in calls)
+    counts = Counter((call.line.workspace_id, call.line.connection_id, call.kind) for call in calls)
     return {email_outcome_key(at, *about, outcome): count for about, count in counts.items()}
 
 

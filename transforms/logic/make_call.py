@@ -5,21 +5,26 @@ https://segment.com/docs/connections/sources/catalog/cloud-apps/inflection/
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
 from uuid_utils import UUID, uuid5
 
+from schemas.calls import MAX_CALL_BYTES
 from schemas.email_calls import EmailCall, EmailCallKind
 from schemas.email_logs import EmailEvent
-from schemas.outgoing_calls import OutgoingCall
+from schemas.outgoing_calls import OutgoingBlock, OutgoingCall
+from transforms.logic.outgoing_blocks import join_block, split_block
 from transforms.logic.read_timestamps import to_moment
 
 # Namespace of the messageIds. Never change it: what was sent would be sent again under other ids.
 _MESSAGE_IDS = UUID("b1f6c8e2-5d1f-5c7f-a3c5-f0a4d2c96e37")
 
 _ENCODER = msgspec.json.Encoder()
+
+# Encoded at once; so few are seldom larger together than one may be, and then none has to be measured.
+CALLS_AT_ONCE = 40
 
 # An enum's member is looked up anew each time; these are asked for each call.
 _PAGE, _GROUP, _IDENTIFY = EmailCallKind.PAGE.value, EmailCallKind.GROUP.value, EmailCallKind.IDENTIFY.value
@@ -86,14 +91,37 @@ _Head: TypeAlias = tuple[str, datetime, str | None, str | None]
 """What every call has: message_id, timestamp, user_id and anonymous_id."""
 
 
-def make_call(call: EmailCall) -> OutgoingCall:
-    """The call as it is sent."""
+class MadeCalls(NamedTuple):
+    """What becomes of calls; each is in exactly one of the two."""
+
+    block: OutgoingBlock
+    too_large: list[OutgoingCall]
+
+
+def make_calls(calls: list[EmailCall]) -> MadeCalls:
+    """The calls as they are sent."""
+    kept: list[EmailCall] = []
+    texts: list[bytes] = []
+    too_large: list[OutgoingCall] = []
+    for start in range(0, len(calls), CALLS_AT_ONCE):
+        some = calls[start : start + CALLS_AT_ONCE]
+        lines = _ENCODER.encode_lines(list(map(_shape_call, some)))
+        if len(lines) > MAX_CALL_BYTES:
+            made = split_block(OutgoingBlock(some, lines))
+            too_large += [call for call in made if len(call.payload) > MAX_CALL_BYTES]
+            sent = join_block(call for call in made if len(call.payload) <= MAX_CALL_BYTES)
+            some, lines = sent.calls, sent.lines
+        kept += some
+        texts.append(lines)
+    return MadeCalls(OutgoingBlock(kept, b"".join(texts)), too_large)
+
+
+def _shape_call(call: EmailCall) -> _Call:
     line, kind, user_id = call.line, call.kind, call.user_id
     message_id = derive_message_id(call)
     anonymous_id = line.person_id if user_id is None or kind == _IDENTIFY else None
     head = message_id, to_moment(call.at), user_id, anonymous_id
-    made = _MAKE.get(kind, _make_track)(head, call)
-    return OutgoingCall(line.workspace_id, message_id, _ENCODER.encode(made), kind, line.connection_id)
+    return _MAKE.get(kind, _make_track)(head, call)
 
 
 def derive_message_id(call: EmailCall) -> str:
