@@ -22,7 +22,6 @@ from transforms.logic.find_recipients import (
     AddressBook,
     find_in_files,
     line_node,
-    own_person,
     settle_updates,
     update_node,
 )
@@ -155,10 +154,7 @@ def _empty_block() -> LogBlock:
 
 
 class _PackHomeFn(beam.DoFn):
-    """Lines to the shard of their address in a run over files, in packs (transforms/pack_lines.py).
-
-    It sets the person of the lines that it is given, which nobody else reads: `own_person` at least.
-    """
+    """Lines to the shard of their address in a run over files, in packs (transforms/pack_lines.py)."""
 
     def __init__(self, shards: int) -> None:
         self._shards = shards
@@ -167,8 +163,6 @@ class _PackHomeFn(beam.DoFn):
         self._packs = LinePacks()
 
     def process(self, block: LogBlock) -> Iterator[tuple[int, bytes]]:
-        for line in block.lines:
-            line.person_id = own_person(line)
         shards = _shards_in_files([line.email for line in block.lines], self._shards)
         yield from self._packs.add(seal(block.lines), shards)
 

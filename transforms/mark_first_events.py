@@ -15,6 +15,7 @@ from schemas.email_histories import PersonBlock
 from transforms.cached_log import LogCache
 from transforms.coders import CompressedStructCoder
 from transforms.logic.email_facts import in_full
+from transforms.logic.find_recipients import own_person
 from transforms.logic.mark_first_events import PersonHistories
 
 MICROS_A_SECOND = 1_000_000
@@ -60,6 +61,8 @@ class _MarkInFilesFn(beam.DoFn):
             block = _PERSON_BLOCKS.decode(packed)
             everything.lines += block.lines
             everything.users += block.users
+        for line in everything.lines:  # no update says whose its address is, where it names nobody
+            line.person_id = own_person(line)
         histories = PersonHistories(implied_open_on_click=self._implied_open_on_click, make_fact=in_full)
         calls = histories.advance(everything)
         for start in range(0, len(calls), CALLS_A_BLOCK):

@@ -150,7 +150,7 @@ class _GatherFn(beam.DoFn):
     def process(self, element: Any) -> None:
         sent = _GATHERED[self._sent]
         if self._kind == "calls":
-            sent.calls += [json.loads(call.payload) for call in element.calls]
+            sent.calls += map(json.loads, element.lines.splitlines())
         else:
             sent.dead_letters += element.letters
 

@@ -39,7 +39,7 @@ def line_node(line: LogLine) -> Node:
     return line.workspace_id, _EMAIL, line.email
 
 
-def own_person(line: LogLine) -> str:
+def own_person(line: LineHead) -> str:
     """The person as far as the line tells: its person_id, else the one that a person of this email alone has."""
     if line.person_id:
         return line.person_id
@@ -92,10 +92,13 @@ class FoundInFiles(NamedTuple):
 
 
 def find_in_files(sealed: Sequence[msgspec.Raw], persons: Mapping[Address, str]) -> FoundInFiles:
-    """All lines of some addresses, each with `own_person` at least, to their persons; `persons`: what updates say."""
+    """All lines of some addresses to their persons; `persons`: what updates say.
+
+    Where they say nothing the person is `own_person`, and the line stays as it is.
+    """
     heads = list(map(_HEAD_DECODER.decode, sealed))
     rows = _find_first_copies(heads, sealed)
-    lines, person_ids = [sealed[row] for row in rows], [heads[row].person_id or "" for row in rows]
+    lines, person_ids = [sealed[row] for row in rows], [own_person(heads[row]) for row in rows]
     if persons:  # what they say wins over the line, which may be older
         for place, row in enumerate(rows):
             person_id = persons.get((heads[row].workspace_id, heads[row].email), person_ids[place])
