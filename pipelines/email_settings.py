@@ -201,7 +201,7 @@ All other flags are Beam's own, e.g. --runner DataflowRunner --region europe-wes
         "--recipient_shards",
         type=int,
         help="over how many keys recipients and persons are spread. Files: all lines of a shard are in memory at once. "
-        "It cannot be changed while a job is updated. Default: 256 for files, 16 for Pub/Sub",
+        "It cannot be changed while a job is updated. Default: 512 for files, 16 for Pub/Sub",
     )
     rules.add_argument(
         "--max_log_bytes",

@@ -45,7 +45,7 @@ _WORKER_DIED = 1
 # Of a worker's input so many messages are on their way that it has not begun with: one to begin with next. Beam would
 # send all of it as one, hundreds of megabytes that are copied half a dozen times before the worker may begin.
 _MESSAGES_ON_THE_WAY = 1
-# Of each worker: with 256 shards four groups a part, with 1,024 sixteen, and the last part is soon done.
+# Of each worker: with 512 shards eight groups a part, with 2,048 thirty-two, and the last part is soon done.
 _PARTS_OF_GROUPS = 32
 
 _partition_list = ListBuffer.partition

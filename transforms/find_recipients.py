@@ -31,7 +31,7 @@ from transforms.several_outputs import gives_several
 MICROS_A_SECOND = 1_000_000
 
 # A worker holds all lines of a shard at once, and does best with no more than its processor's cache has room for.
-SHARDS_OF_FILES = 256
+SHARDS_OF_FILES = 512
 # At its address a line stays as it is encoded; at its person it is read whole, which takes several times the room.
 PERSON_SHARDS_A_SHARD = 4
 # What running jobs were started with: each shard would find another one's memory.

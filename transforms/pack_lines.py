@@ -14,9 +14,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 from schemas.email_logs import LogLine
 from transforms.coders import compress
 
-# For all shards of a bundle together: 64 KB, or some 300 lines, a pack where they are 256. What is repeated in so many
+# For all shards of a bundle together: 64 KB, or some 150 lines, a pack where they are 512. What is repeated in so many
 # compresses well.
-WAITING_BYTES = 16 * 1024 * 1024
+WAITING_BYTES = 32 * 1024 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
