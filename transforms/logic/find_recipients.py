@@ -12,7 +12,7 @@ from schemas.email_logs import EmailEvent, LineHead, LogBlock, LogLine
 from schemas.identities import IdentifierType, Node
 from schemas.identity_updates import IdentityUpdate
 from transforms.logic.email_facts import Facts, click_fact, of_address, open_fact, repeat_fact, reward_fact
-from transforms.logic.name_persons import email_name, person_id_of
+from transforms.logic.name_persons import person_id_of_email
 from transforms.logic.read_timestamps import read_timestamp
 
 Address: TypeAlias = tuple[str, str]
@@ -44,14 +44,10 @@ def own_person(line: LineHead) -> str:
     if line.person_id:
         return line.person_id
     is_short = len(line.workspace_id) + len(line.email) <= MAX_REMEMBERED_CHARACTERS
-    return (remembered_person if is_short else _person_of_email)(line.workspace_id, line.email)
+    return (remembered_person if is_short else person_id_of_email)(line.workspace_id, line.email)
 
 
-def _person_of_email(workspace_id: str, email: str) -> str:
-    return person_id_of(workspace_id, email_name(email, 0)) or ""
-
-
-remembered_person = lru_cache(maxsize=65_536)(_person_of_email)  # an address comes again and again
+remembered_person = lru_cache(maxsize=65_536)(person_id_of_email)  # an address comes again and again
 
 
 def settle_updates(updates: Iterable[IdentityUpdate]) -> tuple[dict[Address, str], list[KnownUser]]:

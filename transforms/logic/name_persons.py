@@ -41,6 +41,9 @@ def person_id_of(workspace_id: str, name: Name) -> str | None:
     """The person_id, None for a person without email: the warehouse's, else a UUIDv5 of the workspace and the email."""
     if name.rank == WAREHOUSE:
         return name.value
-    if name.rank == EMAIL:
-        return str(uuid5(_PERSONS, f"{workspace_id}\n{name.value}"))
-    return None
+    return person_id_of_email(workspace_id, name.value) if name.rank == EMAIL else None
+
+
+def person_id_of_email(workspace_id: str, email: str) -> str:
+    """The person_id of whoever is known by this email."""
+    return str(uuid5(_PERSONS, f"{workspace_id}\n{email}"))
