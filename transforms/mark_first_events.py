@@ -61,9 +61,8 @@ class _MarkInFilesFn(beam.DoFn):
             block = _PERSON_BLOCKS.decode(packed)
             everything.lines += block.lines
             everything.users += block.users
-        for line in everything.lines:
-            if not line.person_id:  # and no update says whose its address is
-                line.person_id = own_person(line)
+        for line in everything.lines:  # no update says whose its address is, where it names nobody
+            line.person_id = own_person(line)
         histories = PersonHistories(implied_open_on_click=self._implied_open_on_click, make_fact=in_full)
         calls = histories.advance(everything)
         for start in range(0, len(calls), CALLS_A_BLOCK):

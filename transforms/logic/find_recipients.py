@@ -94,7 +94,7 @@ def find_in_files(sealed: Sequence[msgspec.Raw], persons: Mapping[Address, str])
     """
     heads = list(map(_HEAD_DECODER.decode, sealed))
     rows = _find_first_copies(heads, sealed)
-    lines, person_ids = [sealed[row] for row in rows], [heads[row].person_id or own_person(heads[row]) for row in rows]
+    lines, person_ids = [sealed[row] for row in rows], [own_person(heads[row]) for row in rows]
     if persons:  # what they say wins over the line, which may be older
         for place, row in enumerate(rows):
             person_id = persons.get((heads[row].workspace_id, heads[row].email), person_ids[place])
