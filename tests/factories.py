@@ -119,7 +119,7 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def json_of(call: EmailCall) -> bytes:
     """The call as it is sent."""
-    return make_calls([call]).block.lines.removesuffix(b"\n")
+    return make_calls([call])[0].lines.removesuffix(b"\n")
 
 
 def outgoing(payload: bytes, log_id: str = "l1", workspace_id: str = "w1") -> OutgoingCall:

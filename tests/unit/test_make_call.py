@@ -274,12 +274,10 @@ def test_each_call_of_a_block_is_sent_or_too_large_in_their_order(sizes: list[in
         subject = "x" * (size if size > 1 else MAX_CALL_BYTES - least + size)
         calls.append(call(KIND.EMAIL_OPENED, replace(OPENED, log_id=f"l{number:03}", email_subject=subject)))
 
-    made = make_calls(calls)
+    block, too_large = make_calls(calls)
 
-    sent = split_block(made.block)
+    sent = split_block(block)
     assert sent == [OutgoingCall(each, json_of(each)) for each, size in zip(calls, sizes, strict=True) if size != 1]
-    assert [each.made_of for each in made.too_large] == [
-        each for each, size in zip(calls, sizes, strict=True) if size == 1
-    ]
-    assert {len(each.payload) for each in made.too_large} <= {MAX_CALL_BYTES + 1}
-    assert join_block(sent) == made.block
+    assert [each.made_of for each in too_large] == [each for each, size in zip(calls, sizes, strict=True) if size == 1]
+    assert {len(each.payload) for each in too_large} <= {MAX_CALL_BYTES + 1}
+    assert join_block(sent) == block

@@ -5,7 +5,6 @@ https://segment.com/docs/connections/sources/catalog/cloud-apps/inflection/
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -87,15 +86,8 @@ class _Call(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     context: _Context | None = None
 
 
-class MadeCalls(NamedTuple):
-    """What becomes of calls; each is in exactly one of the two."""
-
-    block: OutgoingBlock
-    too_large: list[OutgoingCall]
-
-
-def make_calls(calls: list[EmailCall]) -> MadeCalls:
-    """The calls as they are sent."""
+def make_calls(calls: list[EmailCall]) -> tuple[OutgoingBlock, list[OutgoingCall]]:
+    """The calls as they are sent, and those that are larger than Segment takes."""
     kept: list[EmailCall] = []
     texts: list[bytes] = []
     too_large: list[OutgoingCall] = []
@@ -104,12 +96,14 @@ def make_calls(calls: list[EmailCall]) -> MadeCalls:
         lines = _ENCODER.encode_lines(list(map(_shape_call, some)))
         if len(lines) > MAX_CALL_BYTES:
             made = split_block(OutgoingBlock(some, lines))
-            too_large += [call for call in made if len(call.payload) > MAX_CALL_BYTES]
-            sent = join_block(call for call in made if len(call.payload) <= MAX_CALL_BYTES)
-            some, lines = sent.calls, sent.lines
+            large = [call for call in made if len(call.payload) > MAX_CALL_BYTES]
+            if large:
+                sent = join_block(call for call in made if len(call.payload) <= MAX_CALL_BYTES)
+                some, lines = sent.calls, sent.lines
+                too_large += large
         kept += some
         texts.append(lines)
-    return MadeCalls(OutgoingBlock(kept, b"".join(texts)), too_large)
+    return OutgoingBlock(kept, b"".join(texts)), too_large
 
 
 def _shape_call(call: EmailCall) -> _Call:
